@@ -1,0 +1,135 @@
+"""What `make test` and `make export` do: keep package, README and notebooks in step, and run the chapters.
+
+    python .ci/course.py export
+    python .ci/course.py test [--chapter 33] [--flags "realdata"]
+"""
+
+import argparse
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+NOTEBOOKS, PACKAGE, README = ROOT / "nbs", ROOT / "dlvision", ROOT / "README.md"
+
+
+def chapters(start: str = "") -> list[Path]:
+    "The notebooks in reading order; with `start`, those whose file name begins with it."
+    found = [p for p in NOTEBOOKS.rglob("*.ipynb") if not any(s[0] in "._" for s in p.relative_to(NOTEBOOKS).parts)]
+    return sorted((p for p in found if p.name.startswith(start)), key=lambda p: (p.name != "index.ipynb", p))
+
+
+def has_flag(chapter: Path, flags: str) -> bool:
+    "Whether a chapter has a cell with one of `flags`; every chapter has none of no flags."
+    cells = nbformat.read(chapter, as_version=4).cells
+    return not flags or any(re.search(rf"^#\|\s*{flag}\b", c.source, re.M) for c in cells for flag in flags.split())
+
+
+def readme() -> str:
+    "README.md as nbconvert makes it from the index, without the cells whose input is collapsed."
+    notebook = nbformat.read(NOTEBOOKS / "index.ipynb", as_version=4)
+    notebook.cells = [c for c in notebook.cells if not c.metadata.get("jupyter", {}).get("source_hidden")]
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    relative = r"(\]\(|src=\")(?!https?:|#)"  # links are relative to nbs/ in the notebook, to the root in the README
+    text = re.sub(relative + r"\.\./", r"\1", re.sub(relative + r"(?!\.\./)", r"\1nbs/", text))
+    return "<!-- made from nbs/index.ipynb by `make export`; edit that -->\n" + text.strip() + "\n"
+
+
+def tool(*command: str | Path) -> None:
+    "Run one of nbdev's commands; its failure ends this program."
+    subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, check=True)
+
+
+def export() -> None:
+    "Write the package and the README from the notebooks, and clean the notebooks."
+    tool("nbdev-clean")
+    tool("nbdev-export")
+    README.write_text(readme(), encoding="utf-8")
+
+
+def differences(old: Path, new: Path) -> list[str]:
+    "The files that differ between two folders, or are in one only."
+    def names(root):
+        return {p.relative_to(root) for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+
+    both = names(old) & names(new)
+    changed = [p for p in both if not filecmp.cmp(old / p, new / p, shallow=False)]
+    return sorted(str(p) for p in {*changed, *(names(old) ^ names(new))})
+
+
+def check() -> None:
+    "Export, and stop where that changed anything: what is tracked must be what the notebooks say."
+    with tempfile.TemporaryDirectory() as folder:
+        before = Path(folder)
+        for path in (NOTEBOOKS, PACKAGE):
+            shutil.copytree(path, before / path.name)
+        old_readme = README.read_text(encoding="utf-8") if README.exists() else ""
+        export()
+        stale = [f"{path.name}/{name}" for path in (NOTEBOOKS, PACKAGE) for name in differences(before / path.name, path)]
+    stale += ["README.md"] if README.read_text(encoding="utf-8") != old_readme else []
+    if stale:
+        sys.exit("These were not what the notebooks say, or not clean; they are now. Look at them and commit:\n  " + "\n  ".join(stale))
+    orphans = [m for m in PACKAGE.rglob("*.py") if not has_notebook(m)]
+    if orphans:
+        sys.exit("No notebook makes these modules: " + ", ".join(str(m.relative_to(ROOT)) for m in orphans))
+    print("The package, the README and the notebooks are in step.")
+
+
+def has_notebook(module: Path) -> bool:
+    "Whether the notebook that a module names exists; `_modidx.py` and empty `__init__.py` files need none."
+    text = module.read_text(encoding="utf-8")
+    if module.name == "_modidx.py" or (module.name == "__init__.py" and not text.strip()):
+        return True
+    origin = re.search(r"File to edit: (\S+\.ipynb)", text)
+    return bool(origin) and (module.parent / origin[1]).resolve().exists()
+
+
+def run(chapter: Path, flags: str) -> bool:
+    "Run one chapter with nbdev-test in one thread, print the seconds it took, and say whether it passed."
+    start = time.monotonic()
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    command = [BIN / "nbdev-test", chapter, "--flags", flags]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | single, capture_output=True, text=True)
+    passed = done.returncode == 0
+    print(f"{chapter.relative_to(NOTEBOOKS)!s:44} {time.monotonic() - start:6.1f} s  {'' if passed else 'FAILED'}", flush=True)
+    if not passed:
+        print(done.stdout + done.stderr, flush=True)
+    return passed
+
+
+def test(chapter: str, flags: str) -> None:
+    "Check, run the chapters on all cores, and end with the count."
+    check()
+    selected = [path for path in chapters(chapter) if has_flag(path, flags)]
+    if not selected:
+        sys.exit(f"no chapter begins with {chapter!r} and has a cell flagged {flags!r}; chapters: " + ", ".join(p.stem for p in chapters()))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+        passed = sum(pool.map(lambda path: run(path, flags), selected))
+    print(f"{passed} passed, {len(selected) - passed} failed")
+    sys.exit(passed < len(selected))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("export")
+    tests = commands.add_parser("test")
+    tests.add_argument("--chapter", default="", help="how the chapter's file name begins, like 33")
+    tests.add_argument("--flags", default="", help="run the chapters that have cells so flagged, those cells too, like 'realdata slow'")
+    arguments = parser.parse_args()
+    export() if arguments.command == "export" else test(arguments.chapter, arguments.flags)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+# make help lists the targets. Each sets up what it needs: a fresh clone wants only Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CH ?=
+FLAGS ?=
+ARGS ?=
+export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
+
+.PHONY: help lab test bench lab-test export readme clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
+
+$(READY): settings.ini setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+lab: $(READY)  ## open the course in JupyterLab; ARGS="--no-browser --port 8899" passes options on
+	$(BIN)/jupyter-lab $(ARGS) nbs/index.ipynb
+
+test: $(READY)  ## export, check and run every chapter; CH=33 runs one; FLAGS=realdata those with real data
+	$(BIN)/python .ci/course.py test --chapter "$(CH)" --flags "$(FLAGS)"
+
+bench: $(READY)  ## run the benchmarks, on an otherwise idle machine, and save their tables
+	$(BIN)/nbdev-test nbs/9_speed/91_benchmarks.ipynb --flags bench --save
+	$(BIN)/nbdev-clean --fname nbs/9_speed/91_benchmarks.ipynb
+
+lab-test: $(READY)  ## read the course in a headless browser: run all cells of every chapter, or of CH="index 11"
+	$(BIN)/python tests/lab.py $(CH)
+
+export: $(READY)  ## write dlvision/ and README.md from the notebooks, and clean these
+	$(BIN)/python .ci/course.py export
+
+clean:  ## remove the environment and everything else that git does not track, but not data/
+	git clean -fdx --exclude=/data
