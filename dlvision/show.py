@@ -8,17 +8,17 @@ __all__ = ['GREY', 'COLORS', 'STYLE', 'use_style', 'figure', 'as_array', 'show_i
 
 # %% ../nbs/1_images/10b_show.ipynb #a69dd907
 from collections.abc import Sequence
-from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from torch import Tensor
 
 # %% ../nbs/1_images/10b_show.ipynb #16371410
 GREY = "#7f7f7f"
-COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A900", GREY]
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", GREY, "#E69F00", "#56B4E9", "#B8A900"]
 STYLE = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
     "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
@@ -30,8 +30,12 @@ STYLE = {
 
 
 def use_style() -> None:
-    "Make the course's look the default of this kernel: transparent figures, text that reads on light and dark."
+    "Make the course's look the default of this kernel: transparent PNG figures, text that reads on light and dark."
     plt.rcParams.update(STYLE)
+    if get_ipython():  # one pixel a dot: twice as many would make the saved chapters four times as large
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("png")
 
 # %% ../nbs/1_images/10b_show.ipynb #6fa59fc2
 def figure(
@@ -95,7 +99,7 @@ def _image_list(images) -> list:
 
 def _show_one(array: np.ndarray, title: str, ax: Axes | None) -> Axes:
     h, w = array.shape[:2]
-    ax = figure(width=4, height=min(4 * h / w, 6) + 0.2 * bool(title)) if ax is None else ax
+    ax = figure(width=3, height=min(3 * h / w, 5) + 0.2 * bool(title)) if ax is None else ax
     ax.imshow(array, extent=(0, w, h, 0), vmin=0, vmax=1, cmap="gray")
     ax.set_title(title)
     ax.set_axis_off()
@@ -126,11 +130,10 @@ def show_boxes(
         color = _color(i, labels)
         ax.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.8))
         if caption := _caption(i, labels, scores, class_names):
-            ax.text(x1, y1, caption, fontsize=7, color="white", va="bottom",
-                    bbox=dict(facecolor=color, edgecolor="none", pad=1))
+            ax.text(x1, y1, caption, fontsize=7, color="white", va="bottom", bbox=dict(facecolor=color, edgecolor="none", pad=1))
     return ax
 
-
+# %% ../nbs/1_images/10b_show.ipynb #d828857d
 def show_masks(
     image: Tensor,                  # (C, H, W) in [0, 1]
     masks: Tensor,                  # (N, H, W) bool
@@ -151,7 +154,7 @@ def show_masks(
         ax.imshow(tint, extent=(0, w, h, 0))
     return ax
 
-
+# %% ../nbs/1_images/10b_show.ipynb #9a329911
 def show_keypoints(
     image: Tensor,                                      # (C, H, W) in [0, 1]
     keypoints: Tensor,                                  # (N, K, 3) x, y in pixels and visibility: 0 absent, 1 hidden, 2 seen
@@ -193,12 +196,12 @@ def show_numbers(
         for x in range(w):
             ax.text(x + 0.5, y + 0.5, f"{values[y, x].item():{fmt}}", ha="center", va="center", fontsize=8, color="#222222")
             if mark is not None and mark[y, x]:
-                ax.add_patch(plt.Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=COLORS[3], linewidth=2))
+                ax.add_patch(plt.Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=COLORS[0], linewidth=2.5))
     ax.set_title(title)
     ax.set_axis_off()
     return ax
 
-
+# %% ../nbs/1_images/10b_show.ipynb #861bb063
 def show_map(
     values: Tensor,          # (H, W) real numbers
     ax: Axes | None = None,  # axes to draw on; opened where None
@@ -210,7 +213,7 @@ def show_map(
     if values.ndim != 2:
         raise ValueError(f"show_map draws a matrix, not shape {tuple(values.shape)}")
     h, w = values.shape
-    ax = figure(width=4, height=min(3.6 * h / w, 6) + 0.3) if ax is None else ax
+    ax = figure(width=3.2, height=min(2.7 * h / w, 5) + 0.3) if ax is None else ax
     top = float(values.abs().max())
     scale = dict(cmap="PuOr_r", vmin=-top, vmax=top) if values.min() < 0 else dict(cmap="viridis")
     drawn = ax.imshow(values, extent=(0, w, h, 0), **scale)
@@ -241,7 +244,7 @@ def show_history(
     ax.legend(labelcolor=GREY)
     return ax
 
-
+# %% ../nbs/1_images/10b_show.ipynb #95502de3
 def show_confusion(
     matrix: Tensor,              # (K, K) counts: row the true class, column the predicted one
     class_names: Sequence[str],  # K names
