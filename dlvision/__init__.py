@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../nbs/index.ipynb #3019956b
 import importlib
-from importlib.metadata import version
 
 _SUBMODULES = ("convnets", "datasets", "exercises", "images", "learner", "learning", "show")
 
@@ -15,7 +14,7 @@ _SUBMODULES = ("convnets", "datasets", "exercises", "images", "learner", "learni
 def __getattr__(name: str):
     "Import a submodule when it is first asked for, so that `import dlvision` costs nothing (PEP 562)."
     if name == "__version__":
-        return version("dlvision")
+        return importlib.import_module("importlib.metadata").version("dlvision")
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,24 +4,38 @@
 
 # %% auto #0
 __all__ = ['PHOTOS', 'photo', 'digits', 'faces', 'data_root', 'available', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100',
-           'image_folder', 'imagenet', 'TensorLoader']
+           'image_folder', 'imagenet', 'voc_detection', 'voc_segmentation', 'coco_detection', 'TensorLoader', 'Shapes',
+           'VOC_CLASSES', 'write_coco', 'write_voc']
 
 # %% ../nbs/1_images/13_datasets.ipynb #7e50264f
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, read_file
 
-# %% ../nbs/1_images/13_datasets.ipynb #f5e8b870
-PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "ihc", "moon", "page", "retina", "rocket", "text")
+from dlvision.images.annotations import (
+    VOC_CLASSES,
+    CocoDataset,
+    VocDataset,
+    VocSegmentation,
+    read_image,
+    write_coco,
+    write_voc,
+)
+from .images.shapes import Shapes
+
+_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc"]
+
+# %% ../nbs/1_images/13_datasets.ipynb #4b0716fd
+PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text")
 
 
 @cache
@@ -37,7 +51,7 @@ def photo(
     pixels = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
     return pixels.float() / 255
 
-
+# %% ../nbs/1_images/13_datasets.ipynb #a21df7e5
 def _split(split: str | None, names: tuple = ("train", "test")) -> str | None:
     if split is not None and split not in names:
         raise ValueError(f"no split {split!r}; there are {', '.join(names)}")
@@ -56,7 +70,7 @@ def digits(
     part = {"train": slice(1297), "test": slice(1297, None), None: slice(None)}[_split(split)]
     return images[part], labels[part]
 
-
+# %% ../nbs/1_images/13_datasets.ipynb #8c5efd98
 def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
     "100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel."
     import skimage.data
@@ -64,7 +78,17 @@ def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 
     images = torch.from_numpy(skimage.data.lfw_subset()).float()[:, None]
     return images, torch.arange(200).lt(100).long()
 
-# %% ../nbs/1_images/13_datasets.ipynb #08c75927
+# %% ../nbs/1_images/13_datasets.ipynb #06b96abc
+def data_root() -> Path:  # the folder, which need not exist
+    "Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache folder."
+    if folder := os.environ.get("DLVISION_DATA"):
+        return Path(folder).expanduser()
+    checkout = Path(find_spec("dlvision").origin).resolve().parents[1]
+    if (checkout / "settings.ini").exists():
+        return checkout / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlvision"
+
+
 _FILES = {  # what shows that a dataset is there; for those with two layouts, either
     "mnist": ("MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte.gz"),
     "fashion_mnist": ("FashionMNIST/raw/train-images-idx3-ubyte", "FashionMNIST/raw/train-images-idx3-ubyte.gz"),
@@ -74,16 +98,6 @@ _FILES = {  # what shows that a dataset is there; for those with two layouts, ei
     "voc": ("VOCdevkit/VOC2012", "voc/VOCdevkit/VOC2012"),
     "coco": ("coco/annotations",),
 }
-
-
-def data_root() -> Path:  # the folder, which need not exist
-    "Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache folder."
-    if folder := os.environ.get("DLVISION_DATA"):
-        return Path(folder).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "settings.ini").exists():
-        return checkout / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlvision"
 
 
 def _places(name: str) -> tuple[Path, ...]:
@@ -96,16 +110,16 @@ def available(
     "Whether a dataset is on this machine; downloads nothing."
     return any(place.exists() for place in _places(name))
 
-
+# %% ../nbs/1_images/13_datasets.ipynb #4bb2bdd8
 def _missing(name: str, why: Exception | str = "") -> FileNotFoundError:
     looked = " or ".join(str(place) for place in _places(name))
     why = f" ({type(why).__name__}: {why})" if isinstance(why, Exception) else why
     return FileNotFoundError(
-        f"{name} is not at {looked} and could not be downloaded{why}; on a machine with a network call "
-        f"dlvision.datasets.{name}(), or set DLVISION_DATA to a folder that holds it"
+        f"{name} is neither at {looked} nor could it be downloaded{why}; call dlvision.datasets.{name}() where there is a "
+        "network, or set DLVISION_DATA to a folder that holds it"
     )
 
-# %% ../nbs/1_images/13_datasets.ipynb #a21df7e5
+
 def _tensors(name: str, source: type, split: str, download: bool) -> tuple[Tensor, Tensor]:
     "A whole torchvision dataset as tensors, downloaded where it is missing."
     try:
@@ -115,24 +129,7 @@ def _tensors(name: str, source: type, split: str, download: bool) -> tuple[Tenso
     images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets)
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels.long()
 
-
-def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
-    "All images of `folder/<class>/*`, which must have one size, as tensors; classes in alphabetical order."
-    data = torchvision.datasets.ImageFolder(folder)
-    paths, labels = zip(*data.samples)
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(_decode, paths, chunksize=256))
-    return torch.stack(images), torch.tensor(labels)
-
-
-def _decode(path: str | Path) -> Tensor:
-    "(3, H, W) uint8 pixels of an image file; `ValueError` naming a file that does not decode."
-    try:
-        return decode_image(read_file(str(path)), ImageReadMode.RGB)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not decode as an image: {str(error).splitlines()[0]}") from None
-
-
+# %% ../nbs/1_images/13_datasets.ipynb #8a748c8a
 def mnist(
     split: str = "train",     # "train" (60,000) or "test" (10,000)
     download: bool = True,    # fetch it where it is missing
@@ -147,6 +144,20 @@ def fashion_mnist(
 ) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     "Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network."
     return _tensors("fashion_mnist", torchvision.datasets.FashionMNIST, split, download)
+
+# %% ../nbs/1_images/13_datasets.ipynb #32f65605
+def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
+    "All images of `folder/<class>/*`, which must have one size, as tensors; classes in alphabetical order."
+    data = torchvision.datasets.ImageFolder(folder)
+    paths, labels = zip(*data.samples)
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(read_image, paths))
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _cifar(name: str, source: type, split: str, download: bool) -> tuple[Tensor, Tensor]:
+    folder = data_root() / name / (_split(split) or "train")
+    return _folder_tensors(folder) if folder.is_dir() else _tensors(name, source, split, download)
 
 
 def cifar10(
@@ -164,12 +175,7 @@ def cifar100(
     "A hundred classes of things (Krizhevsky, 2009), found like `cifar10`."
     return _cifar("cifar100", torchvision.datasets.CIFAR100, split, download)
 
-
-def _cifar(name: str, source: type, split: str, download: bool) -> tuple[Tensor, Tensor]:
-    folder = data_root() / name / (_split(split) or "train")
-    return _folder_tensors(folder) if folder.is_dir() else _tensors(name, source, split, download)
-
-# %% ../nbs/1_images/13_datasets.ipynb #8c5efd98
+# %% ../nbs/1_images/13_datasets.ipynb #d8749f47
 class image_folder(torchvision.datasets.ImageFolder):
     "Images in `folder/<class>/*`: torchvision's `ImageFolder`, with errors that name the file."
 
@@ -181,7 +187,7 @@ class image_folder(torchvision.datasets.ImageFolder):
         folder = Path(folder) if Path(folder).is_dir() else data_root() / folder
         if not folder.is_dir():
             raise FileNotFoundError(f"no image folder {folder}: it should hold one folder of images for each class")
-        super().__init__(folder, transform=transform, loader=_decode)
+        super().__init__(folder, transform=transform, loader=read_image)
 
 
 def imagenet(
@@ -192,6 +198,46 @@ def imagenet(
     if not available("imagenet"):
         raise FileNotFoundError(f"imagenet is not at {data_root() / 'imagenet'}; get it from image-net.org, one folder a class")
     return image_folder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
+
+# %% ../nbs/1_images/13_datasets.ipynb #77756e9b
+def _folder(name: str, folder: str | Path | None) -> Path:
+    "The folder given, or where `name` lies under `data_root()`."
+    found = [Path(folder)] if folder else [place for place in _places(name) if place.exists()] or list(_places(name))
+    if not found[0].is_dir():
+        raise FileNotFoundError(f"{name} is not at {found[0]}; unpack it there, or pass the folder that holds it")
+    return found[0]
+
+
+def voc_detection(
+    split: str = "train",                      # a list in ImageSets/Main, like "train", "val", "trainval"
+    folder: str | Path | None = None,          # the folder VOC2012 (or like it); found under `data_root()` where None
+    class_names: Sequence[str] = VOC_CLASSES,  # 0 is background
+    skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
+    transforms: Callable | None = None,        # (image, target) -> (image, target)
+) -> VocDataset:                               # items: image (3, H, W) in [0, 1], target dict
+    "PASCAL VOC's boxes; `FileNotFoundError` where they are not, `ValueError` for bad files."
+    return VocDataset(_folder("voc", folder), split, class_names, skip_bad, transforms)
+
+
+def voc_segmentation(
+    split: str = "train",              # a list in ImageSets/Segmentation
+    folder: str | Path | None = None,  # the folder VOC2012 (or like it); found under `data_root()` where None
+) -> VocSegmentation:                  # items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
+    "PASCAL VOC's class of every pixel; errors as in `voc_detection`."
+    return VocSegmentation(_folder("voc", folder), split)
+
+
+def coco_detection(
+    split: str = "val2017",              # the images' folder; annotations are in annotations/instances_<split>.json
+    folder: str | Path | None = None,    # what holds both; `coco` under `data_root()` where None
+    masks: bool = False,                 # decode the masks too
+    skip_bad: bool = False,              # leave out bad items, count them and warn once, instead of raising
+    transforms: Callable | None = None,  # (image, target) -> (image, target)
+) -> CocoDataset:                        # items: image (3, H, W) in [0, 1], target dict
+    "COCO's boxes and masks; `FileNotFoundError` where they are not, `ValueError` for bad files."
+    folder = _folder("coco", folder)
+    annotations = folder / "annotations" / f"instances_{split}.json"
+    return CocoDataset(folder / split, annotations, masks, skip_bad, transforms)
 
 # %% ../nbs/1_images/13_datasets.ipynb #2dcabab4
 class TensorLoader:
@@ -229,11 +275,11 @@ class TensorLoader:
         c, h, w = self.shape
         pixels = torch.nn.functional.pad(images.to(device), 4 * (self.crop,)).permute(0, 2, 3, 1)
         pixels = torch.cat([pixels, pixels.flip(2)]) if self.flip else pixels
-        self._line, self._size = pixels[0, 0].numel(), pixels[0].numel()  # bytes in a padded line, and image
-        run = w * c if self.crop else h * w * c
-        self._starts = torch.arange(0, self._size if not self.crop else h * self._line, self._line if self.crop else run, device=device)
+        self._line, self._size = pixels.shape[2] * c, pixels.shape[1:].numel()  # bytes in a padded line, and image
+        run, lines = (w * c, h) if self.crop else (h * w * c, 1)  # without a crop an image is one single run
+        self._starts = torch.arange(lines, device=device) * self._line
         flat = pixels.reshape(-1)
-        self._runs = flat.as_strided((len(flat) - run + 1, run), (1, 1))  # row i: the `run` bytes from byte i on
+        self._runs = flat.as_strided((max(len(flat) - run + 1, 0), run), (1, 1))  # row j: the run from byte j on
 
     def __len__(self) -> int:
         n, b = len(self.labels), self.batch_size

@@ -86,14 +86,16 @@ class _Step:
             if self.clip_norm:
                 self.accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip_norm)
             optimizer.step()
-            if name in self.schedulers and not optimizer.step_was_skipped:
+            if name in self.schedulers and not getattr(optimizer, "step_was_skipped", False):
                 self.schedulers[name].step()
         if self.ema_decay:
             self._average()
 
     def _global_loss(self, losses: dict[str, Tensor], count: int) -> Tensor:
         "This process's share of the sum of losses, noted and checked."
-        values, loss = torch.stack([v.detach().float() for v in losses.values()]), sum(losses.values())
+        values = torch.stack([v.detach().float() for v in losses.values()])
+        first, *others = losses.values()
+        loss = sum(others, first)
         if self._world > 1:  # DistributedDataParallel will average the gradients of the processes
             sums = self.accelerator.reduce(torch.cat([values * count, values.new_tensor([count])]))
             loss = loss * (self._world * count / sums[-1])
@@ -295,7 +297,9 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
         self.accelerator = _accelerator(mixed_precision)
         self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
         prepared = self.accelerator.prepare(*models.values(), *optimizers.values())
-        wrapped, self.optimizers = dict(zip(models, prepared)), dict(zip(optimizers, prepared[len(models) :]))
+        wrapped, optimizers = dict(zip(models, prepared)), dict(zip(optimizers, prepared[len(models) :]))
+        # Accelerate's wrapper is for the gradient scaler of float16; it looks for packages on disk at every step
+        self.optimizers = optimizers if self.accelerator.scaler else {k: o.optimizer for k, o in optimizers.items()}
         self._wrapped = wrapped if isinstance(self.model, dict) else wrapped[""]
         self._models, self.schedulers = models, schedulers
         self._parameters = [p for m in models.values() for p in m.parameters()]

@@ -57,9 +57,9 @@ AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 # Places in the page: CSS selectors, and the open notebook in JavaScript.
 DIALOG = ".jp-Dialog-content"
 SCROLLER = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
-PANEL = "window.jupyterapp.shell.currentWidget"
+PANEL = "window.jupyterapp?.shell.currentWidget"
 OPENED = f"(path => {PANEL}?.context?.path === path && {PANEL}.context.isReady)"
-IDLE = f"{PANEL}.sessionContext.session?.kernel?.status === 'idle'"
+IDLE = f"{PANEL}?.sessionContext.session?.kernel?.status === 'idle'"
 
 
 def chapters(prefixes: list[str]) -> list[Path]:
@@ -220,7 +220,7 @@ def check(page: Page, address: str, token: str, path: Path) -> list[str]:
     except Error as error:
         problems.append(str(error).splitlines()[0])
     problems += photograph(page, SCREENSHOTS / f"{path.stem}.png")
-    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    page.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
     if path.read_bytes() != content:
         problems.append("its file changed while it was open")
     return problems

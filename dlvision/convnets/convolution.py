@@ -9,6 +9,7 @@ __all__ = ['Window', 'im2col', 'col2im', 'conv2d', 'conv_transpose2d', 'max_pool
 # %% ../../nbs/3_convnets/31_convolution.ipynb #3fb2fa45
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -50,13 +51,17 @@ class Window:
         return tuple((n - k) // s + 1 for n, k, s in zip(padded, self.span, self.stride))
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #51c76d43
+def _check_batch(x: Tensor) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"expected a batch of shape (N, C, H, W), not {tuple(x.shape)}")
+
+
 def im2col(
     x: Tensor,       # (N, C, H, W)
     window: Window,  # what slides over it
 ) -> Tensor:         # (N, C, rows, columns, kernel rows, kernel columns), a view of the zero-padded input
     "The pixels under each position of `window`; `ValueError` where `x` is no batch or smaller than the window."
-    if x.ndim != 4:
-        raise ValueError(f"expected a batch of shape (N, C, H, W), not {tuple(x.shape)}")
+    _check_batch(x)
     window.positions(x.shape[2:])
     (ph, pw), (dh, dw) = window.padding, window.dilation
     rows = pad(x, (pw, pw, ph, ph)).unfold(2, window.span[0], window.stride[0])
@@ -155,7 +160,7 @@ class _ConvTranspose2d(Function):
     def forward(ctx, x, weight, bias, window, groups, size):
         ctx.save_for_backward(x, weight)
         ctx.window, ctx.groups = window, groups
-        out = _correlate_input(x, weight, window, groups, size)
+        out = _correlate_input(x, weight, window, groups, size).contiguous()
         return out if bias is None else out + bias[:, None, None]
 
     @staticmethod
@@ -198,8 +203,8 @@ class _MaxPool2d(Function):
         unpadded = Window(window.kernel_size, window.stride, 0, window.dilation)
         seen = im2col(pad(x, (pw, pw, ph, ph), value=-torch.inf), unpadded).flatten(4)
         winner = seen.argmax(4, keepdim=True)  # the first where several are equal, as in torch
-        y, x_ = (torch.arange(-p, n + p, device=x.device).clamp(0, n - 1) for p, n in ((ph, h), (pw, w)))
-        pixel = im2col((y[:, None] * w + x_)[None, None], unpadded).flatten(4).expand(seen.shape)
+        row, column = (torch.arange(-p, n + p, device=x.device).clamp(0, n - 1) for p, n in ((ph, h), (pw, w)))
+        pixel = im2col((row[:, None] * w + column)[None, None], unpadded).flatten(4).expand(seen.shape)
         indices = pixel.gather(4, winner)[..., 0]
         ctx.save_for_backward(indices)
         ctx.mark_non_differentiable(indices)
@@ -228,15 +233,18 @@ def max_pool2d(
     return_indices: bool = False,                # also say which pixel won
 ) -> Tensor | tuple[Tensor, Tensor]:             # (N, C, rows, columns); and the winners as int64 in [0, H * W)
     "The largest value in each window; `ValueError` where the window does not fit."
+    _check_batch(x)
     values, indices = _MaxPool2d.apply(x, _pool_window(kernel_size, stride, padding, dilation))
     return (values, indices) if return_indices else values
 
 
 class _AvgPool2d(Function):
     @staticmethod
-    def forward(ctx, x, window, count):
-        ctx.window, ctx.count, ctx.size = window, count, x.shape[2:]
-        return im2col(x, window).sum((4, 5)) / count
+    def forward(ctx, x, window, count_include_pad):
+        out = im2col(x, window).sum((4, 5))
+        inside = im2col(x.new_ones(1, 1, *x.shape[2:]), window).sum((4, 5))
+        ctx.window, ctx.size, ctx.count = window, x.shape[2:], prod(window.kernel_size) if count_include_pad else inside
+        return out / ctx.count
 
     @staticmethod
     def backward(ctx, out):
@@ -252,9 +260,7 @@ def avg_pool2d(
     count_include_pad: bool = True,              # divide by the window's size, or only by its pixels in the image
 ) -> Tensor:                                     # (N, C, rows, columns)
     "The mean of each window; `ValueError` where the window does not fit."
-    window = _pool_window(kernel_size, stride, padding)
-    inside = im2col(torch.ones_like(x[:1, :1]), window).sum((4, 5))
-    return _AvgPool2d.apply(x, window, prod(window.kernel_size) if count_include_pad else inside)
+    return _AvgPool2d.apply(x, _pool_window(kernel_size, stride, padding), count_include_pad)
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #3e63e4d5
 class _MaxUnpool2d(Function):
@@ -294,6 +300,7 @@ def cross_channel_pool(
     size: int,  # neighbouring channels to pool, a divisor of C
 ) -> Tensor:    # (N, C / size, H, W)
     "The maximum over each `size` neighbouring channels at each pixel; `ValueError` where `size` does not divide C."
+    _check_batch(x)
     n, c, h, w = x.shape
     if size < 1 or c % size:
         raise ValueError(f"{c} channels cannot be pooled by {size}")
@@ -332,11 +339,11 @@ def batch_norm2d(
     eps: float = 1e-5,                   # added to the variance
 ) -> Tensor:                             # (N, C, H, W)
     "Normalise each channel over batch and pixels; `ValueError` where shapes, or one value a channel, forbid it."
-    c = x.shape[1] if x.ndim == 4 else None
-    given = dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    for name, value in given.items():
-        if c is None or (value is not None and tuple(value.shape) != (c,)):
-            raise ValueError(f"input {tuple(x.shape)}, {name} {None if value is None else tuple(value.shape)}: expected (N, C, H, W), (C,)")
+    _check_batch(x)
+    c = x.shape[1]
+    for name, value in dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias).items():
+        if value is not None and tuple(value.shape) != (c,):
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, expected ({c},)")
     mean, var, count = running_mean, running_var, x.numel() // max(c, 1)
     if training:
         if count < 2:

@@ -113,8 +113,13 @@ def rgb_to_gray(
     weights: tuple[float, float, float] = (0.2125, 0.7154, 0.0721),  # of red, green and blue; Rec. 709's by default
 ) -> Tensor:                                                         # (..., 1, H, W) in [0, 1]
     "Intensity as the eye weighs it; `ValueError` for another shape."
-    red, green, blue = _channels(image, 3)
-    return (weights[0] * red + weights[1] * green + weights[2] * blue).unsqueeze(-3)
+    _channels(image, 3)
+    return _mix(torch.tensor([weights], dtype=torch.float64), image)
+
+
+def _mix(matrix: Tensor, image: Tensor) -> Tensor:
+    "Multiply the channels of every pixel by a (K, 3) matrix."
+    return (matrix.to(image) @ image.flatten(-2)).unflatten(-1, image.shape[-2:])
 
 # %% ../../nbs/1_images/11_pixels.ipynb #a1f6fea4
 def rgb_to_hsv(
@@ -163,11 +168,6 @@ _XYZ = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.0721
 _WHITE = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)  # daylight, D65
 _LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=torch.float64)
 
-
-def _mix(matrix: Tensor, image: Tensor) -> Tensor:
-    "Multiply the channels of every pixel by a 3 x 3 matrix."
-    return (matrix.to(image) @ image.flatten(-2)).unflatten(-1, image.shape[-2:])
-
 # %% ../../nbs/1_images/11_pixels.ipynb #db038bd8
 def rgb_to_lab(
     image: Tensor,  # (..., 3, H, W) sRGB in [0, 1]
@@ -203,7 +203,7 @@ def stretch_contrast(
     if not 0 <= low < high <= 1 or image.numel() == 0:
         raise ValueError(f"cannot stretch {tuple(image.shape)} between the quantiles {low} and {high}")
     black, white = (image.flatten().kthvalue(1 + round(q * (image.numel() - 1))).values for q in (low, high))
-    return (image if white == black else (image - black) / (white - black)).clamp(0, 1)
+    return image.clamp(0, 1) if white == black else image.sub(black).div_(white - black).clamp_(0, 1)
 
 # %% ../../nbs/1_images/11_pixels.ipynb #93d1f99a
 def equalize_histogram(
