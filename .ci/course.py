@@ -5,6 +5,7 @@
 """
 
 import argparse
+import base64
 import filecmp
 import os
 import re
@@ -21,7 +22,7 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-NOTEBOOKS, PACKAGE, README = ROOT / "nbs", ROOT / "dlvision", ROOT / "README.md"
+NOTEBOOKS, PACKAGE, README, FIGURE = ROOT / "nbs", ROOT / "dlvision", ROOT / "README.md", ROOT / "data" / "course.png"
 
 
 def chapters(start: str = "") -> list[Path]:
@@ -36,14 +37,22 @@ def has_flag(chapter: Path, flags: str) -> bool:
     return not flags or any(re.search(rf"^#\|\s*{flag}\b", c.source, re.M) for c in cells for flag in flags.split())
 
 
-def readme() -> str:
-    "README.md as nbconvert makes it from the index, without the cells whose input is collapsed."
+def readme() -> tuple[str, bytes]:
+    "README.md as nbconvert makes it from the index, without the code of collapsed cells, and the index's figure."
     notebook = nbformat.read(NOTEBOOKS / "index.ipynb", as_version=4)
-    notebook.cells = [c for c in notebook.cells if not c.metadata.get("jupyter", {}).get("source_hidden")]
+    cells, figure = [], b""
+    for cell in notebook.cells:
+        if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cells.append(cell)
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                figure = base64.b64decode(png)
+                cells.append(nbformat.v4.new_markdown_cell(f"![dlvision](../{FIGURE.relative_to(ROOT).as_posix()})"))
+    notebook.cells = cells
     text, _ = MarkdownExporter().from_notebook_node(notebook)
-    relative = r"(\]\(|src=\")(?!https?:|#)"  # links are relative to nbs/ in the notebook, to the root in the README
-    text = re.sub(relative + r"\.\./", r"\1", re.sub(relative + r"(?!\.\./)", r"\1nbs/", text))
-    return "<!-- made from nbs/index.ipynb by `make export`; edit that -->\n" + text.strip() + "\n"
+    links = r"\]\((?!https?:|#)(\.\./)?"  # relative to nbs/ in the notebook, to the root in the README
+    text = re.sub(links, lambda link: "](" if link[1] else "](nbs/", text)
+    return "<!-- made from nbs/index.ipynb by `make export`; edit that -->\n" + text.strip() + "\n", figure
 
 
 def tool(*command: str | Path) -> None:
@@ -55,34 +64,37 @@ def export() -> None:
     "Write the package and the README from the notebooks, and clean the notebooks."
     tool("nbdev-clean")
     tool("nbdev-export")
-    README.write_text(readme(), encoding="utf-8")
+    text, figure = readme()
+    README.write_text(text, encoding="utf-8")
+    FIGURE.write_bytes(figure)
 
 
 def differences(old: Path, new: Path) -> list[str]:
-    "The files that differ between two folders, or are in one only."
+    "The files below `new`, or `new` itself, that are not the same in `old`; and those that are only there."
     def names(root):
-        return {p.relative_to(root) for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+        paths = root.rglob("*") if root.is_dir() else [root]
+        return {p.relative_to(root) for p in paths if p.is_file() and p.suffix != ".pyc"}
 
     both = names(old) & names(new)
     changed = [p for p in both if not filecmp.cmp(old / p, new / p, shallow=False)]
-    return sorted(str(p) for p in {*changed, *(names(old) ^ names(new))})
+    return sorted((new.relative_to(ROOT) / p).as_posix() for p in {*changed, *(names(old) ^ names(new))})
 
 
 def check() -> None:
     "Export, and stop where that changed anything: what is tracked must be what the notebooks say."
+    made = (NOTEBOOKS, PACKAGE, README, FIGURE)
     with tempfile.TemporaryDirectory() as folder:
-        before = Path(folder)
-        for path in (NOTEBOOKS, PACKAGE):
-            shutil.copytree(path, before / path.name)
-        old_readme = README.read_text(encoding="utf-8") if README.exists() else ""
+        for path in made:
+            if path.is_dir():
+                shutil.copytree(path, Path(folder) / path.name)
+            elif path.exists():
+                shutil.copy(path, folder)
         export()
-        stale = [f"{path.name}/{name}" for path in (NOTEBOOKS, PACKAGE) for name in differences(before / path.name, path)]
-    stale += ["README.md"] if README.read_text(encoding="utf-8") != old_readme else []
+        stale = [name for path in made for name in differences(Path(folder) / path.name, path)]
     if stale:
-        sys.exit("These were not what the notebooks say, or not clean; they are now. Look at them and commit:\n  " + "\n  ".join(stale))
-    orphans = [m for m in PACKAGE.rglob("*.py") if not has_notebook(m)]
-    if orphans:
-        sys.exit("No notebook makes these modules: " + ", ".join(str(m.relative_to(ROOT)) for m in orphans))
+        sys.exit("These were not clean, or not what the notebooks say; they are now. Look at them and commit:\n  " + "\n  ".join(stale))
+    if orphans := [str(module.relative_to(ROOT)) for module in PACKAGE.rglob("*.py") if not has_notebook(module)]:
+        sys.exit("No notebook makes these modules: " + ", ".join(orphans))
     print("The package, the README and the notebooks are in step.")
 
 

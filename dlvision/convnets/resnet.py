@@ -8,7 +8,7 @@ __all__ = ['conv3x3', 'ResidualBlock', 'BasicBlock', 'PlainBlock', 'Bottleneck',
            'cifar_resnet', 'random_direction', 'loss_surface']
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #dc4fe4f6
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,17 +32,9 @@ def conv3x3(
 
 
 class ResidualBlock(nn.Module):
-    "relu(F(x) + shortcut(x)); a subclass gives F as its method `residual`."
+    "relu(F(x) + shortcut(x)); a subclass has F as its method `residual`, the shortcut as `downsample` (None: x itself)."
 
     expansion = 1  # output channels for each of `planes`
-
-    def __init__(
-        self,
-        downsample: nn.Module | None = None, # the shortcut; None for the identity
-    ):
-        super().__init__()
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
         "Maps (N, planes * expansion, H / stride, W / stride) of maps (N, inplanes, H, W)."
@@ -65,11 +57,12 @@ class BasicBlock(ResidualBlock):
         dilation: int = 1,                    # only 1: `ValueError` otherwise
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
     ):
-        super().__init__(downsample)
+        super().__init__()
         if (groups, base_width, dilation) != (1, 64, 1):
             raise ValueError(f"BasicBlock has groups 1, base_width 64, dilation 1, not {groups}, {base_width}, {dilation}")
         self.conv1, self.bn1 = conv3x3(inplanes, planes, stride), norm_layer(planes)
         self.conv2, self.bn2 = conv3x3(planes, planes), norm_layer(planes)
+        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
 
     def residual(self, x: Tensor) -> Tensor:
         "F(x)."
@@ -100,11 +93,12 @@ class Bottleneck(ResidualBlock):
         dilation: int = 1,                    # of the 3 x 3 convolution
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
     ):
-        super().__init__(downsample)
+        super().__init__()
         width = int(planes * (base_width / 64.0)) * groups
         self.conv1, self.bn1 = nn.Conv2d(inplanes, width, 1, bias=False), norm_layer(width)
         self.conv2, self.bn2 = conv3x3(width, width, stride, groups, dilation), norm_layer(width)
         self.conv3, self.bn3 = nn.Conv2d(width, planes * 4, 1, bias=False), norm_layer(planes * 4)
+        self.relu, self.downsample = nn.ReLU(inplace=True), downsample
 
     def residual(self, x: Tensor) -> Tensor:
         "F(x)."
