@@ -167,7 +167,7 @@ class SoftmaxClassifier(LinearClassifier):
 
     def __init__(
         self,
-        learning_rate: float = 0.1,  # length of a step
+        learning_rate: float = 0.3,  # length of a step
         epochs: int = 30,            # passes over the examples
         batch_size: int = 64,        # examples in a step
         weight_decay: float = 0.0,   # weight of half the squared weights in the loss, biases left out
