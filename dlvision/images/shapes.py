@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'KEYPOINTS', 'PALETTE', 'uniform', 'circle', 'ring', 'square', 'triangle', 'cross', 'star', 'between',
-           'sample_objects', 'choose_places', 'to_canonical', 'to_pixels', 'distances', 'compose', 'backdrop',
+           'choose_places', 'sample_objects', 'to_canonical', 'to_pixels', 'distances', 'compose', 'backdrop',
            'illuminate', 'boxes_of', 'caption_of', 'make_targets', 'Shapes']
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #817a29c2
+# %% ../../nbs/1_images/13b_shapes.ipynb #baf6f74e
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,28 +15,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #47b125bf
-def uniform(
-    seed: int,        # of the whole dataset
-    index: Tensor,    # (B,) int64, the items' numbers
-    count: int,       # numbers for each item
-) -> Tensor:          # (B, count) float64 in [0, 1)
-    "Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash of the three."
-    position = torch.arange(count)
-    z = _mix(_mix(torch.tensor(seed) + _GOLDEN) ^ (index[:, None] * _GOLDEN)) + position * _GOLDEN
-    return ((_mix(z) >> 11) & (2**53 - 1)).double() / 2**53
-
-
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the fractional part of the golden ratio, as a signed 64-bit number
-
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #5429ae27
 def _mix(z: Tensor) -> Tensor:
     "Scramble 64-bit integers; products wrap around, as the algorithm wants."
     z = (z ^ ((z >> 30) & (2**34 - 1))) * (0xBF58476D1CE4E5B9 - 2**64)  # the masks make shifts of signed numbers logical
     z = (z ^ ((z >> 27) & (2**37 - 1))) * (0x94D049BB133111EB - 2**64)
     return z ^ ((z >> 31) & (2**33 - 1))
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #0dabc5d8
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the fractional part of the golden ratio, as a signed 64-bit number
+
+# %% ../../nbs/1_images/13b_shapes.ipynb #701882cc
+def uniform(
+    seed: int,        # of the whole dataset
+    index: Tensor,    # (B,) int64, the items' numbers
+    count: int,       # numbers for each item
+) -> Tensor:          # (B, count) float64 in [0, 1)
+    "Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash of the three."
+    start = _mix(_mix(torch.tensor(seed) + _GOLDEN) ^ (index[:, None] * _GOLDEN))
+    return ((_mix(start + torch.arange(count) * _GOLDEN) >> 11) & (2**53 - 1)).double() / 2**53
+
+# %% ../../nbs/1_images/13b_shapes.ipynb #3fcc8890
 def circle(x: Tensor, y: Tensor) -> Tensor:
     "Signed distance to the unit circle."
     return (x * x + y * y).sqrt_().sub_(1)
@@ -46,61 +45,70 @@ def ring(x: Tensor, y: Tensor) -> Tensor:
     "Signed distance to the ring between radius 0.5 and 1."
     return (x * x + y * y).sqrt_().sub_(0.75).abs_().sub_(0.25)
 
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #1bcf8c33
 def square(x: Tensor, y: Tensor) -> Tensor:
-    "Signed distance to a square of half side 0.75; outside, near a corner, a little less than it."
+    "Signed distance to the sides of a square of half side 0.75; beyond a corner, less than the distance to it."
     return torch.maximum(x.abs(), y.abs()).sub_(0.75)
 
 
 def triangle(x: Tensor, y: Tensor) -> Tensor:
-    "Signed distance to the triangle with corners on the unit circle, one of them on top."
+    "Signed distance to the sides of the triangle with corners on the unit circle, one of them on top."
     return torch.maximum(y, (x.abs() * math.sqrt(3) - y) / 2).sub_(0.5)
 
 
 def cross(x: Tensor, y: Tensor) -> Tensor:
-    "Signed distance to a plus sign of arms 0.95 long and 0.64 thick."
+    "Signed distance to the sides of a plus sign of arms 0.95 long and 0.64 thick."
     x, y = x.abs(), y.abs()
     return torch.minimum(torch.maximum(x - 0.95, y - 0.32), torch.maximum(x - 0.32, y - 0.95))
 
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #20712bea
 def star(x: Tensor, y: Tensor) -> Tensor:
-    "Signed distance to the edges of a five-pointed star: mirrors fold the plane onto one half of one point."
+    "Signed distance to the sides of a five-pointed star, tips at radius 1 and notches at 0.5."
     x, y = x.abs(), -y
     for degrees in (-18, 54):  # a tip lies every 72 degrees from 90 on, a notch between any two
         nx, ny = math.sin(math.radians(degrees)), -math.cos(math.radians(degrees))
         beyond = (x * nx + y * ny).clamp_(min=0).mul_(2)
         x, y = (x - beyond * nx).abs_(), y - beyond * ny
-    notch = 0.5 * math.cos(math.radians(54)), 0.5 * math.sin(math.radians(54))
-    length = math.hypot(notch[0], notch[1] - 1)
-    return (x * (1 - notch[1]) + (y - 1) * notch[0]) / length
+    half = math.atan2(0.5 * math.sin(math.pi / 5), 1 - 0.5 * math.cos(math.pi / 5))  # between a tip's side and its axis
+    return x * math.cos(half) + (y - 1) * math.sin(half)
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #91976db5
+# %% ../../nbs/1_images/13b_shapes.ipynb #500cc622
 SHAPES: dict[str, Callable] = {f.__name__: f for f in (circle, square, triangle, star, cross, ring)}
 KEYPOINTS = torch.tensor([  # of each shape: top, right, bottom, left; x and y in the shape's own coordinates
-    [(0, -1), (1, 0), (0, 1), (-1, 0)],
-    [(0, -0.75), (0.75, 0), (0, 0.75), (-0.75, 0)],
-    [(0, -1), (0.866, 0.5), (0, 0.5), (-0.866, 0.5)],
-    [(0, -1), (0.951, -0.309), (0, 0.5), (-0.951, -0.309)],
-    [(0, -0.95), (0.95, 0), (0, 0.95), (-0.95, 0)],
-    [(0, -1), (1, 0), (0, 1), (-1, 0)],
-])  # fmt: skip
+    [(0, -1), (1, 0), (0, 1), (-1, 0)], [(0, -0.75), (0.75, 0), (0, 0.75), (-0.75, 0)],
+    [(0, -1), (0.866, 0.5), (0, 0.5), (-0.866, 0.5)], [(0, -1), (0.951, -0.309), (0, 0.5), (-0.951, -0.309)],
+    [(0, -0.95), (0.95, 0), (0, 0.95), (-0.95, 0)], [(0, -1), (1, 0), (0, 1), (-1, 0)]])  # fmt: skip
 PALETTE = {
     "red": (0.85, 0.15, 0.15), "orange": (0.95, 0.55, 0.10), "yellow": (0.93, 0.86, 0.20), "green": (0.20, 0.65, 0.25),
-    "blue": (0.15, 0.35, 0.85), "purple": (0.55, 0.25, 0.70), "pink": (0.95, 0.55, 0.70), "white": (0.93, 0.93, 0.93),
-}  # fmt: skip
+    "blue": (0.15, 0.35, 0.85), "purple": (0.55, 0.25, 0.70), "pink": (0.95, 0.55, 0.70), "white": (0.93, 0.93, 0.93)}  # fmt: skip
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #e0a244a0
-def between(
-    u: Tensor,    # numbers in [0, 1)
-    low: float,   # what 0 becomes
-    high: float,  # what 1 becomes
-) -> Tensor:      # numbers in [low, high)
-    "Stretch uniform numbers to an interval."
+# %% ../../nbs/1_images/13b_shapes.ipynb #3f4d0f5d
+def between(u: Tensor, low: float, high: float) -> Tensor:
+    "Stretch uniform numbers in [0, 1) to [low, high)."
     return low + u * (high - low)
 
+# %% ../../nbs/1_images/13b_shapes.ipynb #125c8c02
+def choose_places(
+    u: Tensor,         # (B, K, 17) uniform numbers
+    reach: Tensor,     # (B, K) radius of the circle around each object, pixels
+    size: int,         # of the scene, pixels
+    occlusion: float,  # 0: the circles keep apart; 1: they may overlap almost wholly
+) -> Tensor:           # (B, K, 2) centres x, y; each circle lies inside the scene
+    "Place objects: of eight random places for each, the first that is far enough from the others, else the farthest."
+    places = reach[..., None, None] + u[..., :16].unflatten(-1, (8, 2)) * (size - 2 * reach[..., None, None])
+    apart = 1 - occlusion * between(u[..., 16], 0.3, 1.0)
+    chosen = places[:, :1, 0]
+    for k in range(1, places.shape[1]):
+        step = places[:, k, :, None] - chosen[:, None]  # (B, 8, k, 2)
+        gaps = (step * step).sum(-1).sqrt() / (reach[:, k, None] + reach[:, :k])[:, None]  # 1 where two circles touch
+        enough = (gap := gaps.amin(-1)) >= apart[:, k, None]
+        best = torch.where(enough.any(1), enough.long().argmax(1), gap.argmax(1))
+        chosen = torch.cat([chosen, places[torch.arange(len(best)), k, best][:, None]], 1)
+    return chosen
 
-_TURNS = torch.arange(4096).double() * (2 * math.pi / 4096)
-_SINE, _COSINE = _TURNS.sin(), _TURNS.cos()  # tables: an angle's sine must not depend on what else is in its batch
+# %% ../../nbs/1_images/13b_shapes.ipynb #515635bc
+# tables for 4,096 angles: a sine must not depend on what else is in its batch
+_SINE, _COSINE = (f(torch.arange(4096).double() * (2 * math.pi / 4096)) for f in (torch.sin, torch.cos))
 
 
 def sample_objects(
@@ -116,38 +124,13 @@ def sample_objects(
     squeeze = 1 - 0.5 * knobs["viewpoint"] * u[..., 2] - 0.3 * knobs["variation"] * u[..., 3]
     turn = (between(u[..., 4], -2048, 2048) * knobs["viewpoint"]).long() % 4096
     color = (u[..., 5] * len(PALETTE)).long()
-    shade = 1 + between(u[..., 6:9], -0.35, 0.35) * knobs["variation"]
-    rgb = torch.tensor(list(PALETTE.values()), dtype=torch.float64)[color] * shade
+    rgb = torch.tensor(list(PALETTE.values()))[color] * (1 + between(u[..., 6:9], -0.35, 0.35) * knobs["variation"])
     place = choose_places(u[..., 20:37], radius * (1.07 + 0.5 * bend.abs()), size, knobs["occlusion"])
-    return dict(
-        place=place, radius=radius, bend=bend, squeeze=squeeze, sine=_SINE[turn], cosine=_COSINE[turn],
-        kind=classes[(u[..., 9] * len(classes)).long()], color=color, rgb=rgb.clamp(0, 1).float(),
-        striped=u[..., 10] < 0.5 * knobs["variation"], present=torch.arange(u.shape[1]) < count[:, None],
-    )  # fmt: skip
+    return dict(place=place, radius=radius, bend=bend, squeeze=squeeze, sine=_SINE[turn], cosine=_COSINE[turn],
+                kind=classes[(u[..., 9] * len(classes)).long()], color=color, rgb=rgb.clamp(0, 1).float(),
+                striped=u[..., 10] < 0.5 * knobs["variation"], present=torch.arange(u.shape[1]) < count[:, None])  # fmt: skip
 
-
-def choose_places(
-    u: Tensor,         # (B, K, 17) uniform numbers
-    reach: Tensor,     # (B, K) radius of the circle around each object, pixels
-    size: int,         # of the scene, pixels
-    occlusion: float,  # 0: the circles keep apart; 1: they may overlap almost wholly
-) -> Tensor:           # (B, K, 2) centres x, y; each circle lies inside the scene
-    "Place objects: of eight random places for each, the first that is far enough from the others, else the farthest."
-    places = reach[..., None, None] + u[..., :16].unflatten(-1, (8, 2)) * (size - 2 * reach[..., None, None])
-    apart = 1 - occlusion * between(u[..., 16], 0.3, 1.0)
-    chosen = [places[:, 0, 0]]
-    for k in range(1, places.shape[1]):
-        gaps = []
-        for j, centre in enumerate(chosen):  # 1 where two circles touch
-            step = places[:, k] - centre[:, None]
-            gaps.append((step * step).sum(-1).sqrt() / (reach[:, k] + reach[:, j])[:, None])
-        gap = torch.stack(gaps).amin(0)  # (B, 8)
-        enough = gap >= apart[:, k, None]
-        best = torch.where(enough.any(1), enough.long().argmax(1), gap.argmax(1))
-        chosen.append(places[torch.arange(len(best)), k, best])
-    return torch.stack(chosen, 1)
-
-# %% ../../nbs/1_images/13b_shapes.ipynb #369beba3
+# %% ../../nbs/1_images/13b_shapes.ipynb #e20acc04
 def to_canonical(
     objects: dict[str, Tensor],  # parameters (B, K, ...)
     size: int,                   # of the scene, pixels
@@ -155,9 +138,9 @@ def to_canonical(
     "Undo an object's place, size, rotation, foreshortening and bend, in that order, for every pixel."
     pixel = torch.arange(size).double() + 0.5
     dx, dy = ((pixel - objects["place"][..., i, None]) / objects["radius"][..., None] for i in (0, 1))  # (B, K, S)
-    sine, cosine = objects["sine"][..., None], objects["cosine"][..., None]
+    sine, cosine, squeeze = (objects[name][..., None] for name in ("sine", "cosine", "squeeze"))
     y = (cosine * dy).float()[..., :, None] - (sine * dx).float()[..., None, :]
-    x = (sine * dy / objects["squeeze"][..., None]).float()[..., :, None] + (cosine * dx / objects["squeeze"][..., None]).float()[..., None, :]
+    x = (sine * dy / squeeze).float()[..., :, None] + (cosine * dx / squeeze).float()[..., None, :]
     return x.sub_((y * y).sub_(0.5).mul_(objects["bend"].float()[..., None, None])), y
 
 
@@ -167,29 +150,28 @@ def to_pixels(
 ) -> Tensor:                     # (B, K, P, 2) x, y in pixels
     "Where points of the objects come to lie: the inverse of `to_canonical`."
     x, y = points.double().unbind(-1)
-    x = (x + objects["bend"][..., None] * (y * y - 0.5)) * objects["squeeze"][..., None]
-    sine, cosine = objects["sine"][..., None], objects["cosine"][..., None]
+    sine, cosine, squeeze, bend = (objects[name][..., None] for name in ("sine", "cosine", "squeeze", "bend"))
+    x = (x + bend * (y * y - 0.5)) * squeeze
     turned = torch.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
     return objects["place"][..., None, :] + turned * objects["radius"][..., None, None]
 
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #8ac8863e
 def distances(
     objects: dict[str, Tensor],  # parameters (B, K, ...)
     size: int,                   # of the scene, pixels
 ) -> tuple[Tensor, Tensor]:      # (B, K, S, S) signed distance to each outline, pixels; (B, K, S, S) y in the object's frame
-    "Evaluate each object's shape at every pixel, one shape after another so that each is computed once an object."
+    "Evaluate each object's shape at every pixel; an absent object is infinitely far away."
     x, y = to_canonical(objects, size)
-    distance = torch.empty_like(x)
-    for kind, shape in enumerate(SHAPES.values()):
-        chosen = (objects["kind"] == kind) & objects["present"]
-        distance[chosen] = shape(x[chosen], y[chosen])
-    scale = (objects["radius"] * objects["squeeze"]).float()
-    distance[~objects["present"]] = torch.inf
-    return distance.mul_(scale[..., None, None]), y
+    kind = torch.where(objects["present"], objects["kind"], len(SHAPES)).flatten()  # the absent come last
+    order, counts = kind.argsort(), kind.bincount(minlength=len(SHAPES) + 1).tolist()
+    xs, ys = (t.flatten(0, 1).index_select(0, order).split(counts) for t in (x, y))
+    parts = [shape(*xy) for shape, *xy in zip(SHAPES.values(), xs, ys)] + [torch.full_like(xs[-1], torch.inf)]
+    distance = torch.cat(parts).index_select(0, order.argsort()).view_as(x)
+    return distance.mul_((objects["radius"] * objects["squeeze"]).float()[..., None, None]), y
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #375a1da0
+# %% ../../nbs/1_images/13b_shapes.ipynb #dc0c13dc
 def compose(
-    background: Tensor,          # (B, 3, S, S), changed in place
+    background: Tensor,          # (B, 3, S, S)
     objects: dict[str, Tensor],  # parameters (B, K, ...); `present` is changed in place
     distance: Tensor,            # (B, K, S, S) from `distances`
     y: Tensor,                   # (B, K, S, S) from `distances`
@@ -197,60 +179,55 @@ def compose(
 ) -> tuple[Tensor, Tensor, Tensor]:  # images (B, 3, S, S), visible masks (B, K, S, S), area covered before each (B, K, S, S)
     "Paint from front to back; an object of which nearer ones would hide more than `occlusion` is left out."
     light = torch.ones_like(background[:, 0])  # the share of the light that reaches this depth
-    images, taken = torch.zeros_like(background), torch.zeros_like(light, dtype=torch.bool)
-    masks, before = [], []
+    images, masks, before = torch.zeros_like(background), [], [torch.zeros_like(light, dtype=torch.bool)]
     for k in range(distance.shape[1]):
         mask = distance[:, k] <= 0
-        visible = mask & ~taken
+        visible = mask & ~before[k]
         area, seen = mask.sum((1, 2)), visible.sum((1, 2))
-        objects["present"][:, k] &= (seen >= 12) & (seen >= (1 - occlusion) * area)
+        objects["present"][:, k] &= (seen >= 12) & (seen >= (1 - occlusion) * area.double())
         here = objects["present"][:, k, None, None]
         alpha = (0.5 - distance[:, k]).clamp_(0, 1).mul_(here)
-        images += _striped(light * alpha, objects["striped"][:, k], y[:, k])[:, None] * objects["rgb"][:, k, :, None, None]
+        weight, striped = light * alpha, objects["striped"][:, k].nonzero().flatten()
+        band = y[striped, k].mul_(3).floor_()
+        weight[striped] *= 1 - 0.4 * (band - 2 * (band / 2).floor_())  # every odd band is darker
+        images.addcmul_(weight[:, None], objects["rgb"][:, k, :, None, None])
         light *= 1 - alpha
-        before.append(taken)
         masks.append(visible & here)
-        taken = taken | masks[-1]
-    return images.add_(background.mul_(light[:, None])), torch.stack(masks, 1), torch.stack(before, 1)
+        before.append(before[k] | masks[k])
+    return images.addcmul_(background, light[:, None]), torch.stack(masks, 1), torch.stack(before[:-1], 1)
 
+# %% ../../nbs/1_images/13b_shapes.ipynb #f51faaa4
+def _blur(grid: Tensor, size: int) -> Tensor:
+    "Enlarge (B, C, G, G) values to (B, C, S, S), bilinearly; plain sums and products, so that no item depends on the batch."
+    for dim in (3, 2):
+        at = torch.arange(size) * ((grid.shape[dim] - 1) / (size - 1))
+        low = at.long().clamp(max=grid.shape[dim] - 2)
+        weight = (at - low).float().view((-1, 1) if dim == 2 else (-1,))
+        grid = grid.index_select(dim, low).addcmul_(grid.diff(dim=dim).index_select(dim, low), weight)
+    return grid
 
-def _striped(weight: Tensor, striped: Tensor, y: Tensor) -> Tensor:
-    "Darken every second band of the objects that have stripes."
-    if striped.any():
-        weight[striped] *= 1 - 0.4 * (y[striped] * 3).floor_().remainder_(2)
-    return weight
-
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #5debc6b0
 def backdrop(
     u: Tensor,       # (B, 280) uniform numbers
     size: int,       # of the scene, pixels
     clutter: float,  # 0: one flat colour; 1: strong texture and up to four strokes
 ) -> Tensor:         # (B, 3, S, S)
     "Paint the background: a muted colour, blurred noise, and strokes."
-    images = between(u[:, :3], 0.15, 0.65).float()[:, :, None, None].expand(-1, -1, size, size).clone()
-    images += _blur(between(u[:, 37:280], -0.35, 0.35).float().view(-1, 3, 9, 9), size) * clutter
+    noise = between(u[:, 37:], -0.35, 0.35).view(-1, 3, 9, 9) * clutter
+    images = _blur((between(u[:, :3, None, None], 0.15, 0.65) + noise).float(), size)
     pixel = torch.arange(size) + 0.5
     for stroke in u[:, 3:35].view(-1, 4, 8).unbind(1):
-        chosen = stroke[:, 0] < clutter
+        chosen = (stroke[:, 0] < clutter).nonzero().flatten()
         x1, y1, x2, y2 = (stroke[chosen, 1:5] * size).float()[..., None, None].unbind(1)
         dx, dy = pixel - x1, pixel[:, None] - y1
         along = ((dx * (x2 - x1) + dy * (y2 - y1)) / ((x2 - x1) ** 2 + (y2 - y1) ** 2 + 1e-6)).clamp_(0, 1)
         dx, dy = dx - along * (x2 - x1), dy - along * (y2 - y1)
         alpha = (0.5 + size / 80 - (dx * dx + dy * dy).sqrt_()).clamp_(0, 1)[:, None]
-        images[chosen] = images[chosen] * (1 - alpha) + alpha * stroke[chosen, 5:8].float()[..., None, None]
+        part = images.index_select(0, chosen)
+        images[chosen] = part.add_((stroke[chosen, 5:8, None, None].float() - part).mul_(alpha))
     return images
 
-
-def _blur(grid: Tensor, size: int) -> Tensor:
-    "Enlarge (B, C, G, G) values to (B, C, S, S), bilinearly; plain sums and products, so that no item depends on the batch."
-    for dim in (2, 3):
-        at = torch.arange(size) * ((grid.shape[dim] - 1) / (size - 1))
-        low = at.long().clamp(max=grid.shape[dim] - 2)
-        weight = (at - low).float().view((-1, 1) if dim == 2 else (-1,))
-        grid = grid.index_select(dim, low) * (1 - weight) + grid.index_select(dim, low + 1) * weight
-    return grid
-
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #02372b01
 def illuminate(
     images: Tensor,       # (B, 3, S, S), changed in place
     u: Tensor,            # (B, 3) uniform numbers
@@ -259,35 +236,31 @@ def illuminate(
     "Light the scene unevenly, and round to the 256 levels that a file can hold."
     ramp = torch.linspace(-0.5, 0.5, images.shape[-1])
     gain, down, right = ((between(u, -0.5, 0.5) * illumination).float()[..., None, None, None]).unbind(1)
-    images *= 1 + gain + down * ramp[:, None] + right * ramp
-    return images.clamp_(0, 1).mul_(255).round_().div_(255)
+    return images.mul_(1 + gain + down * ramp[:, None] + right * ramp).clamp_(0, 1).mul_(255).round_().div_(255)
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #bd4c9f16
+# %% ../../nbs/1_images/13b_shapes.ipynb #d6f16c75
 def boxes_of(
     masks: Tensor,  # (N, H, W) bool, none of them empty
 ) -> Tensor:        # (N, 4) float32, x1 y1 x2 y2, right and bottom exclusive
     "The tightest box around each mask."
-    sides = []
-    for hit in (masks.any(1), masks.any(2)):  # columns, rows
-        hit = hit.byte()
-        sides.append((hit.argmax(1), hit.shape[1] - hit.flip(1).argmax(1)))
-    (x1, x2), (y1, y2) = sides
-    return torch.stack([x1, y1, x2, y2], 1).float()
+    hits = masks.any(1).byte(), masks.any(2).byte()  # columns, rows
+    first, last = [hit.argmax(1) for hit in hits], [hit.shape[1] - hit.flip(1).argmax(1) for hit in hits]
+    return torch.stack(first + last, 1).float()
 
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #5593d8cb
 def caption_of(
-    names: Sequence[str],  # like "red star", one for each object
-    boxes: Tensor,         # (N, 4) their boxes
-) -> str:                  # like "a red star left of a blue ring, and a green cross"
+    names: Sequence[str],              # like "red star", one for each object
+    boxes: Sequence[Sequence[float]],  # (N, 4) their boxes
+) -> str:                              # like "a red star left of an orange ring, and a green cross"
     "Say what is in a scene, and how the first two objects lie to each other."
+    names = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
     if len(names) < 2:
-        return f"a {names[0]}" if names else "nothing"
-    x, y = ((boxes[1] + boxes[1].roll(-2)) - (boxes[0] + boxes[0].roll(-2)))[:2].tolist()
+        return names[0] if names else "nothing"
+    x, y = (boxes[1][i] + boxes[1][i + 2] - boxes[0][i] - boxes[0][i + 2] for i in (0, 1))
     word = ("left of" if x > 0 else "right of") if abs(x) >= abs(y) else ("above" if y > 0 else "below")
-    first = f"a {names[0]} {word} a {names[1]}"
-    return first + "".join(f", and a {name}" for name in names[2:])
+    return ", and ".join([f"{names[0]} {word} {names[1]}", *names[2:]])
 
-
+# %% ../../nbs/1_images/13b_shapes.ipynb #5cf27116
 def make_targets(
     index: Tensor,               # (B,) the scenes' numbers
     objects: dict[str, Tensor],  # parameters (B, K, ...)
@@ -295,29 +268,25 @@ def make_targets(
     before: Tensor,              # (B, K, S, S) what nearer objects cover
 ) -> list[dict]:                 # a target for each scene, in the format of torchvision's detectors
     "Read boxes, keypoints and captions off the masks."
-    present, size = objects["present"], masks.shape[-1]
-    points = to_pixels(KEYPOINTS[objects["kind"]], objects).clamp(0, size - 1e-3)
-    b, k = torch.arange(len(index))[:, None, None], torch.arange(present.shape[1])[:, None]
-    hidden = before[b, k, points[..., 1].long(), points[..., 0].long()]
-    points = torch.cat([points, 2 - hidden.double()[..., None]], -1).float()[present]
-    masks, kinds, colors = masks[present], objects["kind"][present], objects["color"][present].tolist()
-    boxes, area, counts = boxes_of(masks), masks.sum((1, 2)).float(), present.sum(1).tolist()
-    names = [f"{color} {kind}" for color, kind in zip([list(PALETTE)[c] for c in colors], [list(SHAPES)[i] for i in kinds.tolist()])]
-    crowd, targets, end = torch.zeros(len(names), dtype=torch.int64), [], 0
-    for number, count in zip(index.tolist(), counts):
-        s = slice(end, end := end + count)
-        targets.append(dict(
-            boxes=boxes[s], labels=kinds[s] + 1, masks=masks[s], keypoints=points[s], area=area[s], iscrowd=crowd[s],
-            image_id=number, caption=caption_of(names[s], boxes[s]),
-        ))  # fmt: skip
+    present, kinds = objects["present"], objects["kind"]
+    x, y = to_pixels(KEYPOINTS[kinds], objects).unbind(-1)
+    hidden = before.flatten(2).gather(2, y.long() * before.shape[-1] + x.long())
+    points = torch.stack([x, y, 2 - hidden.double()], -1).float()[present]
+    masks, kinds = masks.flatten(0, 1).index_select(0, present.flatten().nonzero().flatten()), kinds[present]
+    columns = dict(boxes=boxes_of(masks), labels=kinds + 1, masks=masks, keypoints=points,
+                   area=masks.sum((1, 2)).float(), iscrowd=torch.zeros_like(kinds))  # fmt: skip
+    rows = zip(*(column.split(present.sum(1).tolist()) for column in columns.values()))
+    targets = [dict(zip(columns, row), image_id=number) for number, row in zip(index.tolist(), rows)]
+    names = (f"{list(PALETTE)[c]} {list(SHAPES)[k]}" for c, k in zip(objects["color"][present].tolist(), kinds.tolist()))
+    for target in targets:
+        target["caption"] = caption_of([next(names) for _ in target["boxes"]], target["boxes"].tolist())
     return targets
 
-# %% ../../nbs/1_images/13b_shapes.ipynb #97f130cf
+# %% ../../nbs/1_images/13b_shapes.ipynb #2d15226f
 class Shapes(Dataset):
     "Scenes of coloured shapes with exact boxes, masks, labels, keypoints and captions; scene i is the same in any order."
 
-    class_names = ["background", *SHAPES]
-    keypoint_names = ["top", "right", "bottom", "left"]
+    class_names, keypoint_names = ["background", *SHAPES], ["top", "right", "bottom", "left"]
 
     def __init__(
         self,
@@ -339,38 +308,41 @@ class Shapes(Dataset):
         "`ValueError` for a knob outside [0, 1], an unknown class, or sizes and counts that make no scene."
         self.knobs = dict(viewpoint=viewpoint, illumination=illumination, deformation=deformation, occlusion=occlusion,
                           scale=scale, clutter=clutter, variation=variation)  # fmt: skip
-        for name, value in self.knobs.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {value}")
+        if bad := [f"{name}={value}" for name, value in self.knobs.items() if not 0 <= value <= 1]:
+            raise ValueError(f"knobs must lie in [0, 1], not {', '.join(bad)}")
         if n < 0 or size < 16 or not 1 <= min_objects <= max_objects:
             raise ValueError(f"no scenes with n={n}, size={size}, min_objects={min_objects}, max_objects={max_objects}")
-        if unknown := set(classes or ()) - set(SHAPES):
-            raise ValueError(f"no shape {unknown.pop()!r}; there are {', '.join(SHAPES)}")
+        classes = list(SHAPES) if classes is None else list(classes)
+        if unknown := [name for name in classes or [""] if name not in SHAPES]:
+            raise ValueError(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
         self.n, self.size, self.seed, self.min_objects, self.max_objects = n, size, seed, min_objects, max_objects
-        self._classes = torch.tensor([i for i, name in enumerate(SHAPES) if classes is None or name in classes])
+        self._classes = torch.tensor([i for i, name in enumerate(SHAPES) if name in classes])
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict]:
         "Image (3, S, S) and target: boxes, labels, masks, keypoints, area, iscrowd, image_id, caption."
-        if not -self.n <= i < self.n:
-            raise IndexError(f"scene {i} of {self.n}")
-        images, targets = self.batch([i % self.n])
-        return images[0], targets[0]
+        return tuple(part[0] for part in self.batch([i]))
 
     def batch(
         self,
-        indices: Sequence[int] | Tensor,  # (B,) numbers of scenes
+        indices: Sequence[int] | Tensor,  # (B,) numbers of scenes; negative ones count from the end
     ) -> tuple[Tensor, list[dict]]:       # images (B, 3, S, S) in [0, 1], and a target for each
-        "Draw many scenes, 32 at a time so that the work stays in the processor's cache."
-        parts = [self._draw(part) for part in torch.as_tensor(indices, dtype=torch.int64).reshape(-1).split(32)]
-        return torch.cat([images for images, _ in parts]), [t for _, targets in parts for t in targets]
+        "Draw many scenes, 32 at a time so that the work stays in the processor's cache; `IndexError` for one outside."
+        index, targets = torch.as_tensor(indices, dtype=torch.int64).reshape(-1), []
+        if (outside := (index < -self.n) | (index >= self.n)).any():
+            raise IndexError(f"scene {index[outside][0]} of {self.n}")
+        images = torch.empty(len(index), 3, self.size, self.size)
+        for part, out in zip((index % max(self.n, 1)).split(32), images.split(32)):
+            out[:], found = self._draw(part)
+            targets += found
+        return images, targets
 
     def _draw(self, index: Tensor) -> tuple[Tensor, list[dict]]:
         u = uniform(self.seed, index, 300 + 40 * self.max_objects)
         count = between(u[:, 0], self.min_objects, self.max_objects + 1).long()
         objects = sample_objects(u[:, 300:].unflatten(1, (-1, 40)), self.size, count, self._classes, self.knobs)
-        background = backdrop(u[:, 10:290], self.size, self.knobs["clutter"])
-        images, masks, before = compose(background, objects, *distances(objects, self.size), self.knobs["occlusion"])
+        images = backdrop(u[:, 10:290], self.size, self.knobs["clutter"])
+        images, masks, before = compose(images, objects, *distances(objects, self.size), self.knobs["occlusion"])
         return illuminate(images, u[:, 1:4], self.knobs["illumination"]), make_targets(index, objects, masks, before)
