@@ -247,8 +247,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._forward': ( '3_convnets/visualize.html#_forward',
                                                                                        'dlvision/convnets/visualize.py'),
-                                             'dlvision.convnets.visualize._identity': ( '3_convnets/visualize.html#_identity',
-                                                                                        'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._mean_pool': ( '3_convnets/visualize.html#_mean_pool',
                                                                                          'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._peaks': ( '3_convnets/visualize.html#_peaks',

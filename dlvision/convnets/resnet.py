@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.fx
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
@@ -30,7 +29,7 @@ def conv3x3(
     "A 3 x 3 convolution without bias, since the batch normalisation after it has one."
     return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #64e5a861
 class ResidualBlock(nn.Module):
     "relu(F(x) + shortcut(x)); a subclass has F as its method `residual`, the shortcut as `downsample` (None: x itself)."
 
@@ -68,7 +67,7 @@ class BasicBlock(ResidualBlock):
         "F(x)."
         return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #c96bb83c
 class PlainBlock(BasicBlock):
     "The same layers without the shortcut."
 
@@ -115,7 +114,7 @@ def projection(
     "Shortcut by a learned 1 x 1 convolution, for ImageNet."
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(out_channels))
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #797cc57d
 def make_stage(
     block: type[ResidualBlock],     # what is repeated
     inplanes: int,                  # channels of the input
@@ -128,9 +127,8 @@ def make_stage(
     **kwargs,                       # more arguments of `block`
 ) -> nn.Sequential:                 # the stage
     "Blocks in a row, of which only the first changes the shape."
-    channels, change = planes * block.expansion, None
-    if stride != 1 or inplanes != channels:
-        change = shortcut(inplanes, channels, stride, norm_layer)
+    channels = planes * block.expansion
+    change = shortcut(inplanes, channels, stride, norm_layer) if stride != 1 or inplanes != channels else None
     first = block(inplanes, planes, stride, change, dilation=dilations[0], norm_layer=norm_layer, **kwargs)
     others = [block(channels, planes, dilation=dilations[1], norm_layer=norm_layer, **kwargs) for _ in range(blocks - 1)]
     return nn.Sequential(first, *others)
@@ -210,7 +208,7 @@ def resnet18(
     "ResNet-18: two basic blocks a stage."
     return with_weights(ResNet(BasicBlock, (2, 2, 2, 2), **kwargs), weights, "resnet18", progress)
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #94446616
 def resnet34(
     *,
     weights=None,          # as in `with_weights`; None for random ones
@@ -220,7 +218,7 @@ def resnet34(
     "ResNet-34: 3, 4, 6 and 3 basic blocks."
     return with_weights(ResNet(BasicBlock, (3, 4, 6, 3), **kwargs), weights, "resnet34", progress)
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #d1f1710d
 def resnet50(
     *,
     weights=None,          # as in `with_weights`; None for random ones
@@ -230,7 +228,7 @@ def resnet50(
     "ResNet-50: the 34-layer network with bottlenecks."
     return with_weights(ResNet(Bottleneck, (3, 4, 6, 3), **kwargs), weights, "resnet50", progress)
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #656777f7
 def resnet101(
     *,
     weights=None,          # as in `with_weights`; None for random ones
@@ -240,7 +238,7 @@ def resnet101(
     "ResNet-101: 23 bottlenecks in the third stage."
     return with_weights(ResNet(Bottleneck, (3, 4, 23, 3), **kwargs), weights, "resnet101", progress)
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #59d2ed5b
 def resnet152(
     *,
     weights=None,          # as in `with_weights`; None for random ones
@@ -297,7 +295,7 @@ class CifarResNet(ImageModel):
         x = self.relu(self.bn1(self.conv1(x)))
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
-
+# %% ../../nbs/3_convnets/33_resnet.ipynb #5af1cdea
 def cifar_resnet(
     depth: int = 20, # layers with weights, 6 n + 2: 20, 32, 44, 56, ...
     *,
@@ -313,14 +311,12 @@ def random_direction(
     generator: torch.Generator, # source of chance
 ) -> dict[str, Tensor]:         # a change for each parameter, by its name
     "A random direction in weight space whose filters are as long as the model's own; 0 for biases and normalisation."
-    direction = {}
+    direction = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
-        d = torch.zeros_like(weight)
         if weight.ndim > 1:
             d = torch.randn(weight.shape, generator=generator).to(weight)
-            lengths = [w.detach().flatten(1).norm(dim=1) for w in (weight, d)]
-            d *= (lengths[0] / lengths[1]).reshape(-1, *[1] * (weight.ndim - 1))
-        direction[name] = d
+            scale = weight.detach().flatten(1).norm(dim=1) / d.flatten(1).norm(dim=1)
+            direction[name] = d * scale.reshape(-1, *[1] * (weight.ndim - 1))
     return direction
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #58af912a

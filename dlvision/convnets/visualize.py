@@ -158,12 +158,8 @@ def _mean_pool(x: Tensor, kernel_size, stride=None, padding=0, dilation=1, ceil_
     return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
 
 
-def _identity(x: Tensor, inplace: bool = False) -> Tensor:
-    return x
-
-
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-_OPEN = dict.fromkeys((*_RELUS, F.relu6), _identity) | {F.max_pool2d: _mean_pool, F.adaptive_max_pool2d: F.adaptive_avg_pool2d}
+_OPEN = dict.fromkeys((*_RELUS, F.relu6), lambda x, inplace=False: x) | {F.max_pool2d: _mean_pool, F.adaptive_max_pool2d: F.adaptive_avg_pool2d}
 
 
 def _box(seen: Tensor) -> tuple[int, int, int, int]:
@@ -265,8 +261,8 @@ def deconvnet(
     guided: bool = False,                 # guided backpropagation (Springenberg et al. 2014)
 ) -> Tensor:                              # (N, C, H, W) with both signs
     "Project the strongest unit of a map back to pixels (Zeiler and Fergus 2013); `ValueError` as in `top_activations`."
-    table = {relu: partial(_rectify, guided=guided, inplace=relu in (torch.relu_, Tensor.relu_)) for relu in _RELUS}
-    table[F.relu] = partial(_rectify, guided=guided)
+    table = dict.fromkeys(_RELUS, partial(_rectify, guided=guided))
+    table |= dict.fromkeys((torch.relu_, Tensor.relu_), partial(_rectify, guided=guided, inplace=True))
     images, _, maps = _forward(model, images, layer, mode := _Replaced(table))
     if not mode.used:
         raise ValueError(f"{type(model).__name__} ran no ReLU, so its deconvolution network is its gradient: use saliency")
@@ -301,7 +297,7 @@ def joint_probabilities(
 def _student(y: Tensor) -> Tensor:
     "(N, N) of 1 / (1 + squared distance), zero on the diagonal."
     squared = (y * y).sum(1)
-    return torch.addmm(squared + 1, y, y.T, alpha=-2).add_(squared[:, None]).clamp_(min=1).reciprocal_().fill_diagonal_(0)
+    return torch.addmm(squared + 1, y, y.T, alpha=-2).add_(squared[:, None]).clamp(min=1).fill_diagonal_(torch.inf).reciprocal()
 
 
 def kl_divergence(

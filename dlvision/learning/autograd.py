@@ -80,7 +80,7 @@ class Arithmetic(Node):
     def _lift(self, other) -> "Arithmetic":
         if isinstance(other, Node):
             return other
-        like = dict(dtype=self.data.dtype, device=self.data.device)  # a number takes our precision, a tensor keeps its own
+        like = dict(dtype=self.data.dtype, device=self.data.device)  # of a number; a tensor keeps its own
         return type(self)(other if isinstance(other, Tensor) else torch.as_tensor(other, **like))
 
     def _result(self, name: str, data: Tensor, *edges):
@@ -171,7 +171,8 @@ class Value(Arithmetic):
         x, w = self.data, weight.data
         if x.ndim < 2 or x.shape[-1] != w.shape[-1]:
             raise ValueError(f"inputs of shape {tuple(x.shape)} do not fit weights of shape {tuple(w.shape)}")
-        return self._result("linear", functional.linear(x, w, bias.data), (self, lambda g: g @ w), (weight, lambda g: g.mT @ x), (bias, lambda g: g))
+        y = functional.linear(x, w, bias.data)
+        return self._result("linear", y, (self, lambda g: g @ w), (weight, lambda g: g.mT @ x), (bias, lambda g: g))
 
     def log_softmax(self, dim: int = -1) -> "Value":
         "Logarithm of the softmax along `dim`, safe for large values."

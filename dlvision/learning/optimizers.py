@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #0c287165
 RANGES = {"lr": (0, math.inf), "weight_decay": (0, math.inf), "eps": (0, math.inf), "ns_steps": (1, 100),
@@ -87,8 +87,7 @@ class ForeachOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)  # a state that torch's optimizer saved may lack a setting of ours
         for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
+            group.update({name: value for name, value in self.defaults.items() if name not in group})
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #6d56564a
 class SGD(ForeachOptimizer):
@@ -195,8 +194,7 @@ def orthogonalize(
     if matrices.ndim not in (2, 3) or steps < 1:
         raise ValueError(f"orthogonalize takes (H, W) or (N, H, W) and at least 1 step, not {tuple(matrices.shape)}, {steps}")
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.to(dtype)
-    x = x.mT if tall else x  # the smaller product x x^T
+    x = (matrices.mT if tall else matrices).to(dtype)  # the smaller product x x^T
     x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     multiply_add = torch.addmm if x.ndim == 2 else torch.baddbmm  # beta * first + alpha * second @ third
     a, b, c = NEWTON_SCHULZ
