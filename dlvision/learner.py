@@ -76,6 +76,8 @@ class _Step:
 
     def _train_step(self, batch) -> None:
         count = _size(batch)
+        if not count and self._last is None:
+            raise ValueError(f"the first batch has fewer examples than there are processes, {self._world}")
         self._last = batch = self._to_device(batch) if count else self._last  # an idle process repeats, with weight 0
         for name, step in self._steps.items():
             optimizer = self.optimizers[name]
@@ -283,7 +285,7 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
         self._prepare(_named(model), optimizer, _named(scheduler), mixed_precision)
         self._log = LossLog(window=1 if self.device.type == "cpu" else 50)
         self.epoch = self.batch = self.steps = 0  # epochs done, batches done of the next one, batches in all
-        self.history, self.ema, self.seconds, self._epoch_start = [], None, 0.0, None
+        self.history, self.ema, self.seconds, self._epoch_start, self._last = [], None, 0.0, None, None
 
     _values = ("epoch", "batch", "steps", "seconds", "history", "ema", "_epoch_start")
 

@@ -42,7 +42,7 @@ def find_layer(
         raise ValueError(f"no layer {name!r} among the {len(layers)} of {type(model).__name__}; the nearest are {', '.join(near)}")
     return layers[name]
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #4824bc1a
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     "Within it the model is in evaluation mode."
@@ -66,7 +66,7 @@ class _Replaced(TorchFunctionMode):
         self.used |= func in self.table
         return self.table.get(func, func)(*args, **(kwargs or {}))
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #48f537f8
 def _run(model: nn.Module, images: Tensor, mode: TorchFunctionMode) -> Tensor:
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"expected floating-point images of shape (N, C, H, W), not {tuple(images.shape)} {images.dtype}")
@@ -78,7 +78,7 @@ def _run(model: nn.Module, images: Tensor, mode: TorchFunctionMode) -> Tensor:
     except RuntimeError as error:
         raise ValueError(f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}") from error
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #e342d349
 def _forward(model: nn.Module, images: Tensor, layer: str | None = None, mode=None) -> tuple[Tensor, Tensor, Tensor]:
     "A copy of the images that gradients reach, the model's output, and that of the layer at its last call."
     seen, images = [], images.detach().clone().requires_grad_(torch.is_grad_enabled())
@@ -103,7 +103,7 @@ def _check_index(index: Tensor, size: int, what: str) -> Tensor:
         raise ValueError(f"{what} must be whole numbers in 0 ... {size - 1}, not {index.tolist()}")
     return index.long()
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #022b7dab
 def _score(values: Tensor, index: int | Tensor | None, what: str = "class") -> Tensor:
     "Sum over the rows of `values` (N, K) of the entry asked for, by default the largest."
     if values.ndim != 2:
@@ -161,13 +161,13 @@ def _mean_pool(x: Tensor, kernel_size, stride=None, padding=0, dilation=1, ceil_
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 _OPEN = dict.fromkeys((*_RELUS, F.relu6), lambda x, inplace=False: x) | {F.max_pool2d: _mean_pool, F.adaptive_max_pool2d: F.adaptive_avg_pool2d}
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #5de78984
 def _box(seen: Tensor) -> tuple[int, int, int, int]:
     "The smallest box around what is true in (H, W); all zero where nothing is."
     rows, columns = seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()
     return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows else (0, 0, 0, 0)
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #5a18e3ed
 def _fields(model: nn.Module, layer: str, images: Tensor, channel: int, places: Tensor) -> list[tuple]:
     "For the unit at flat place `places[i]` of a map of image i: its row and column, and the box of the pixels that reach it."
     images, _, maps = _forward(model, images, layer, _Replaced(_OPEN))
@@ -186,7 +186,7 @@ class Activation(NamedTuple):
     box: tuple[int, int, int, int]  # x1 y1 x2 y2: what the unit sees, pixels, cut off at the border
     patch: Tensor                   # (C, y2 - y1, x2 - x1) that part of the image
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #68161066
 def _batches(images: Sequence[Tensor], size: int) -> Iterator[Tensor]:
     for start in range(0, len(images), size):
         yield torch.stack([images[i] for i in range(start, min(start + size, len(images)))])
@@ -198,7 +198,7 @@ def _peaks(maps: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
         raise ValueError(f"layer {layer!r} puts out {tuple(maps.shape)}, expected (N, F) or (N, F, h, w)")
     return maps[..., None].flatten(2).max(2)
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #f53819c2
 @torch.inference_mode(False)  # also switches gradients on
 def top_activations(
     model: nn.Module,          # any model on images
@@ -220,7 +220,7 @@ def top_activations(
     values, places = (torch.cat(parts) for parts in zip(*peaks))
     return {c: _strongest(model, layer, images, c, *values[:, i].topk(k), places[:, i]) for i, c in enumerate(channels)}
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #1e16d589
 def _strongest(model, layer, images, channel, values, chosen, places) -> list[Activation]:
     batch = torch.stack([images[i] for i in chosen.tolist()])
     fields = _fields(model, layer, batch, channel, places[chosen])
@@ -247,7 +247,7 @@ class _Rectified(Function):
             gradient = gradient * (y > 0)
         return gradient, None, None
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #35597b85
 def _rectify(x: Tensor, inplace: bool = False, guided: bool = False) -> Tensor:
     return _Rectified.apply(x, inplace, guided)
 
@@ -299,7 +299,7 @@ def _student(y: Tensor) -> Tensor:
     squared = (y * y).sum(1)
     return torch.addmm(squared + 1, y, y.T, alpha=-2).add_(squared[:, None]).clamp(min=1).fill_diagonal_(torch.inf).reciprocal()
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #cf1c5d81
 def kl_divergence(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
@@ -309,7 +309,7 @@ def kl_divergence(
     q = (t / t.sum()).clamp(min=torch.finfo(t.dtype).tiny)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #b0800d9e
 def kl_gradient(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
@@ -328,7 +328,7 @@ def _start(features: Tensor) -> Tensor:
     y = u[:, :2] * s[:2]
     return (y * (1e-4 / y[:, 0].std().clamp(min=1e-300))).to(features.dtype)
 
-
+# %% ../../nbs/3_convnets/36_visualize.ipynb #014fa778
 def embed_tsne(
     features: Tensor,                    # (N, D) floating-point, N up to a few thousand; computed in this dtype
     perplexity: float = 30.0,            # neighbours that each point should have

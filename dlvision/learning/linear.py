@@ -194,7 +194,7 @@ class SoftmaxClassifier(LinearClassifier):
         x: Tensor,  # (N, ...) images, floats or bytes
         y: Tensor,  # (N,) class numbers from 0
     ) -> Self:      # itself; `losses` holds the mean loss of each epoch
-        "Descend from zero. `ValueError` where the labels do not fit, or where the steps are so long that the loss overflows."
+        "Descend from zero. `ValueError` where the labels do not fit, or the steps are so long that the weights overflow."
         self._remember(x, y)
         self.weights, self.losses = _rows(x[:1]).new_zeros(self.classes, x[0].numel() + 1), []
         generator = torch.Generator().manual_seed(self.seed)
@@ -206,7 +206,7 @@ class SoftmaxClassifier(LinearClassifier):
                 total += loss * len(batch)
             self.losses.append(float(total) / len(x))
             if not self.weights.isfinite().all():
-                raise ValueError(f"learning rate {self.learning_rate} is too large: the weights overflow in epoch {epoch + 1}")
+                raise ValueError(f"learning rate {self.learning_rate} is too large: weights overflow in epoch {epoch + 1}")
         return self
 
 # %% ../../nbs/2_learning/21_linear.ipynb #7af70243
