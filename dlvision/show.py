@@ -24,7 +24,7 @@ STYLE = {
     "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
     "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=COLORS),
     "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
-    "image.cmap": "gray", "image.interpolation": "auto", "figure.dpi": 90, "savefig.dpi": 90,
+    "image.cmap": "gray", "image.interpolation": "antialiased", "figure.dpi": 90, "savefig.dpi": 90,
     "grid.color": GREY, "grid.alpha": 0.25,
 }  # fmt: skip
 

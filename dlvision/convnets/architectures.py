@@ -322,7 +322,7 @@ def _conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
     return nn.Sequential(conv, norm(out_channels), nn.ReLU6(inplace=True))
 
-
+# %% ../../nbs/3_convnets/32_architectures.ipynb #1f043d6b
 class InvertedResidual(nn.Module):
     "MobileNetV2's block: widen by 1 x 1, filter each channel alone, narrow by 1 x 1; add the input where shapes allow."
 

@@ -38,7 +38,7 @@ def read_image(
     path: str | Path,  # a JPEG, PNG, GIF or WebP file
 ) -> Tensor:           # (3, H, W) uint8; grey and palette images become RGB
     "Decode an image; `FileNotFoundError` where there is none, `ValueError` naming a file that does not decode."
-    return torch.from_numpy(_load(path, lambda image: np.array(image.convert("RGB")))).permute(2, 0, 1)
+    return torch.from_numpy(_load(path, lambda image: np.array(image if image.mode == "RGB" else image.convert("RGB")))).permute(2, 0, 1)
 
 
 def image_size(
@@ -66,9 +66,10 @@ def encode_mask(
     mask: Tensor,  # (H, W) bool
 ) -> dict:         # {"size": [H, W], "counts": [...]}: lengths of the runs of 0 and 1 in turn, column by column
     "COCO's uncompressed run-length encoding of a mask."
-    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten().cpu()])  # the walk begins with zeros
-    ends = (pixels[1:] != pixels[:-1]).nonzero().flatten().tolist() + [mask.numel()]
-    return dict(size=list(mask.shape), counts=[b - a for a, b in zip([0, *ends], ends)])
+    pixels = mask.cpu().numpy().ravel(order="F")
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    first = [0] * int(pixels[:1].sum())  # a walk that begins with a one begins with no zeros
+    return dict(size=list(mask.shape), counts=np.diff([0, *first, *ends, pixels.size]).tolist())
 
 # %% ../../nbs/1_images/13c_annotations.ipynb #972dae6d
 def _check_mask(segmentation: dict | list, size: tuple[int, int]) -> None:
@@ -81,8 +82,8 @@ def _check_mask(segmentation: dict | list, size: tuple[int, int]) -> None:
     counts = segmentation["counts"]
     if tuple(segmentation["size"]) != tuple(size):
         raise ValueError(f"a mask of size {tuple(segmentation['size'])} in an image of size {tuple(size)}")
-    if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]):
-        raise ValueError(f"a mask whose runs add up to {sum(counts)} pixels in an image of size {tuple(size)}")
+    if isinstance(counts, list) and (any(type(c) is not int or c < 0 for c in counts) or sum(counts) != size[0] * size[1]):
+        raise ValueError(f"a mask whose runs {counts[:8]} do not add up to the {size[0] * size[1]} pixels of its image")
 
 
 def decode_mask(
@@ -92,12 +93,12 @@ def decode_mask(
     "Decode a COCO segmentation; `ValueError` where it is empty, malformed, or of another size than the image."
     _check_mask(segmentation, size)
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-        counts = torch.tensor(segmentation["counts"])
-        return (torch.arange(len(counts)) % 2 == 1).repeat_interleave(counts).view(size[1], size[0]).T
+        values = np.arange(len(segmentation["counts"])) % 2 == 1
+        return torch.from_numpy(values.repeat(segmentation["counts"]).reshape(size[1], size[0])).T
     from pycocotools import mask as coco_mask  # polygons are COCO's own rasterisation, to the pixel
 
     runs = segmentation if isinstance(segmentation, dict) else coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    return torch.from_numpy(coco_mask.decode(runs).astype(bool))
+    return torch.from_numpy(coco_mask.decode(runs).view(bool))
 
 # %% ../../nbs/1_images/13c_annotations.ipynb #cfd08748
 @contextmanager
@@ -144,10 +145,11 @@ class DetectionDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor, dict]:
         "Image (3, H, W) float32 in [0, 1], and its target."
         path, target = self.items[i]
-        image, target = read_image(path).float() / 255, dict(target)
+        image, target = read_image(path).float().div_(255), dict(target)
         if "masks" in target:
             found, size = target["masks"]  # decoded now, since they are too large to keep
-            target["masks"] = torch.cat([torch.zeros(0, *size).bool(), *(decode_mask(mask, size)[None] for mask in found)])
+            columns = [decode_mask(mask, size).T for mask in found]  # runs go down the columns, so these lie in one piece
+            target["masks"] = torch.stack(columns or [torch.zeros(*size[::-1]).bool()])[: len(columns)].mT
         return self.transforms(image, target) if self.transforms else (image, target)
 
 # %% ../../nbs/1_images/13c_annotations.ipynb #46f5f699
