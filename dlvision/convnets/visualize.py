@@ -8,10 +8,9 @@ __all__ = ['filter_images', 'find_layer', 'saliency', 'GradCAM', 'Activation', '
 
 # %% ../../nbs/3_convnets/36_visualize.ipynb #e6a36d90
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from functools import partial
-from math import log
 from typing import NamedTuple
 
 import torch
@@ -67,7 +66,7 @@ class _Replaced(TorchFunctionMode):
         return self.table.get(func, func)(*args, **(kwargs or {}))
 
 # %% ../../nbs/3_convnets/36_visualize.ipynb #48f537f8
-def _run(model: nn.Module, images: Tensor, mode: TorchFunctionMode) -> Tensor:
+def _run(model: nn.Module, images: Tensor, mode) -> Tensor:
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"expected floating-point images of shape (N, C, H, W), not {tuple(images.shape)} {images.dtype}")
     try:
@@ -87,10 +86,9 @@ def _forward(model: nn.Module, images: Tensor, layer: str | None = None, mode=No
         seen.append(output)
         return output.clone()  # the next layer may work in place
 
-    module = model if layer is None else find_layer(model, layer)
-    hook = module.register_forward_hook(keep)
+    hook = (model if layer is None else find_layer(model, layer)).register_forward_hook(keep)
     try:
-        output = _run(model, images, mode or _Replaced({}))
+        output = _run(model, images, mode or nullcontext())
     finally:
         hook.remove()
     if not seen:
@@ -276,8 +274,7 @@ def joint_probabilities(
 ) -> Tensor:                   # (N, N) float64, symmetric, with sum 1
     "How likely two points are neighbours; `ValueError` for a perplexity or features that cannot be."
     if features.ndim != 2 or not features.isfinite().all():
-        raise ValueError(f"expected finite features of shape (N, D), not {tuple(features.shape)} with "
-                         f"{int((~features.isfinite()).sum())} that are not finite")
+        raise ValueError(f"expected finite features (N, D), not {tuple(features.shape)}, {(~features.isfinite()).sum()} not finite")
     n, x = len(features), features.detach().double()
     if not 1 < perplexity < n - 1:
         raise ValueError(f"the perplexity must be more than 1 and less than {n - 1}, the number of other points, not {perplexity}")
@@ -289,7 +286,7 @@ def joint_probabilities(
     for _ in range(50):
         middle = (low + high) / 2
         p = torch.softmax(-squared * middle.exp(), 1)
-        wide = torch.special.entr(p).sum(1, keepdim=True) > log(perplexity)
+        wide = torch.special.entr(p).sum(1, keepdim=True).exp() > perplexity
         low, high = torch.where(wide, middle, low), torch.where(wide, high, middle)
     return (p + p.T) / (2 * n)
 
@@ -330,15 +327,13 @@ def _start(features: Tensor) -> Tensor:
 
 # %% ../../nbs/3_convnets/36_visualize.ipynb #014fa778
 def embed_tsne(
-    features: Tensor,                    # (N, D) floating-point, N up to a few thousand; computed in this dtype
-    perplexity: float = 30.0,            # neighbours that each point should have
-    steps: int = 1000,                   # of gradient descent
-    learning_rate: float | None = None,  # by default N / 48, at least 50
-) -> Tensor:                             # (N, 2) places in the plane
+    features: Tensor,         # (N, D) floating-point, N up to a few thousand; computed in this dtype
+    perplexity: float = 30.0, # neighbours that each point should have
+    steps: int = 1000,        # of gradient descent
+) -> Tensor:                  # (N, 2) places in the plane
     "Exact t-SNE (van der Maaten and Hinton 2008), deterministic; `ValueError` as in `joint_probabilities`."
     p, y = joint_probabilities(features, perplexity).to(features.dtype), _start(features)
-    rate = max(len(y) / 48, 50.0) if learning_rate is None else learning_rate
-    move, gain = torch.zeros_like(y), torch.ones_like(y)
+    rate, move, gain = max(len(y) / 48, 50.0), torch.zeros_like(y), torch.ones_like(y)
     for step in range(steps):
         exaggeration, momentum = (12, 0.5) if step < 250 else (1, 0.8)
         gradient = kl_gradient(exaggeration * p, y)
