@@ -61,7 +61,7 @@ def _split(split: str | None, names: tuple = ("train", "test")) -> str | None:
 def digits(
     split: str | None = None,  # "train" (the first 1,297), "test" (the last 500), or None for all 1,797
 ) -> tuple[Tensor, Tensor]:    # images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
-    "Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the order in which they were collected."
+    "Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the order of the original file."
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -84,7 +84,8 @@ class _Step:
             optimizer.zero_grad()
             with self._autocast():
                 losses = _loss_dict(name, step(self._wrapped, batch))
-            self.accelerator.backward(self._global_loss(losses, count))
+            loss, scaler = self._global_loss(losses, count), self.accelerator.scaler
+            (scaler.scale(loss) if scaler else loss).backward()
             if self.clip_norm:
                 self.accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip_norm)
             optimizer.step()

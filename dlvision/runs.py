@@ -7,6 +7,7 @@ __all__ = ['seed_everything', 'random_state', 'set_random_state', 'check_shapes'
            'load_state', 'set_epoch', 'skip_batches', 'share', 'join', 'LossLog', 'Resumable']
 
 # %% ../nbs/2_learning/24b_runs.ipynb #801562b7
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -239,10 +240,9 @@ class LossLog:
     def read(self) -> None:
         "Add up what was noted; `ValueError` that names epoch and step of the first loss that is not finite."
         pending, self.pending = self.pending, []
-        numbers = iter(torch.cat([values for _, _, values, _ in pending]).tolist() if pending else [])
-        for (epoch, step), names, _, count in pending:
-            for name, value in zip(names, numbers):
-                if not np.isfinite(value):
+        for (epoch, step), names, values, count in pending:
+            for name, value in zip(names, values.tolist()):
+                if not math.isfinite(value):
                     raise ValueError(f"{name} is {value} at epoch {epoch}, step {step}: training stops")
                 total, n = self.totals.get(name, (0.0, 0.0))
                 self.totals[name] = (total + value * float(count), n + float(count))
