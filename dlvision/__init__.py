@@ -8,7 +8,7 @@ __all__ = []
 # %% ../nbs/index.ipynb #3019956b
 import importlib
 
-_SUBMODULES = ("convnets", "datasets", "exercises", "images", "learner", "learning", "show")
+_SUBMODULES = ("convnets", "datasets", "exercises", "images", "learner", "learning", "runs", "show")
 
 
 def __getattr__(name: str):
