@@ -350,7 +350,7 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
         seen = "IN_TEST" not in os.environ and ("ipykernel" in sys.modules or sys.stderr.isatty())
         total = len(self._train) * (last - self.epoch) if hasattr(self._train, "__len__") else None
         hidden = not (seen and self.is_main)
-        return tqdm(total=total, initial=self.batch, unit="step", leave=False, disable=hidden)
+        return tqdm(total=total, initial=self.batch, unit="step", leave=False, disable=hidden, delay=1, mininterval=0.5)
 
     def _run_epoch(self, bar: tqdm) -> None:
         began = time.perf_counter() - self.seconds
