@@ -24,9 +24,8 @@ lab: $(READY)  ## open the course in JupyterLab; ARGS="--no-browser --port 8899"
 test: $(READY)  ## export, check and run every chapter; CH=33 runs one; FLAGS=realdata those with real data
 	$(BIN)/python .ci/course.py test --chapter "$(CH)" --flags "$(FLAGS)"
 
-bench: $(READY)  ## run the benchmarks, on an otherwise idle machine, and save their tables
-	$(BIN)/nbdev-test nbs/9_speed/91_benchmarks.ipynb --flags bench --save
-	$(BIN)/nbdev-clean --fname nbs/9_speed/91_benchmarks.ipynb
+bench: $(READY)  ## run the benchmarks of all chapters, one after the other, and save their tables
+	$(BIN)/python .ci/course.py bench --chapter "$(CH)"
 
 lab-test: $(READY)  ## read the course in a headless browser: run all cells of every chapter, or of CH="index 11"
 	$(BIN)/python tests/lab.py $(CH)
@@ -34,5 +33,6 @@ lab-test: $(READY)  ## read the course in a headless browser: run all cells of e
 export: $(READY)  ## write dlvision/ and README.md from the notebooks, and clean these
 	$(BIN)/python .ci/course.py export
 
-clean:  ## remove the environment and everything else that git does not track, but not data/
-	git clean -fdx --exclude=/data
+clean:  ## remove the environment, caches and build leftovers
+	rm -rf .venv build dist dlvision.egg-info tests/screenshots
+	find . -name __pycache__ -prune -exec rm -rf {} +

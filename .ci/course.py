@@ -1,7 +1,8 @@
-"""What `make test` and `make export` do: keep package, README and notebooks in step, and run the chapters.
+"""What `make export`, `make test` and `make bench` do: keep package, README and notebooks in step, and run the chapters.
 
     python .ci/course.py export
     python .ci/course.py test [--chapter 33] [--flags "realdata"]
+    python .ci/course.py bench [--chapter 91]
 """
 
 import argparse
@@ -107,11 +108,11 @@ def has_notebook(module: Path) -> bool:
     return bool(origin) and (module.parent / origin[1]).resolve().exists()
 
 
-def run(chapter: Path, flags: str) -> bool:
+def run(chapter: Path, flags: str, save: bool = False) -> bool:
     "Run one chapter with nbdev-test in one thread, print the seconds it took, and say whether it passed."
     start = time.monotonic()
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    command = [BIN / "nbdev-test", chapter, "--flags", flags]
+    command = [BIN / "nbdev-test", chapter, "--flags", flags, *["--save"] * save]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | single, capture_output=True, text=True)
     passed = done.returncode == 0
     print(f"{chapter.relative_to(NOTEBOOKS)!s:44} {time.monotonic() - start:6.1f} s  {'' if passed else 'FAILED'}", flush=True)
@@ -120,27 +121,46 @@ def run(chapter: Path, flags: str) -> bool:
     return passed
 
 
-def test(chapter: str, flags: str) -> None:
-    "Check, run the chapters on all cores, and end with the count."
+def select(start: str, flags: str) -> list[Path]:
+    "The chapters whose names begin with `start` and that have cells with one of `flags`; ends this program if none has."
+    found = [path for path in chapters(start) if has_flag(path, flags)]
+    if not found:
+        sys.exit(f"no chapter begins with {start!r} and has a cell flagged {flags!r}; chapters: " + ", ".join(p.stem for p in chapters()))
+    return found
+
+
+def finish(results: list[bool]) -> None:
+    "End with the count, and with a failure if there was one."
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    sys.exit(not all(results))
+
+
+def test(start: str, flags: str) -> None:
+    "Check that all is in step, and run the chapters on all cores."
     check()
-    selected = [path for path in chapters(chapter) if has_flag(path, flags)]
-    if not selected:
-        sys.exit(f"no chapter begins with {chapter!r} and has a cell flagged {flags!r}; chapters: " + ", ".join(p.stem for p in chapters()))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
-        passed = sum(pool.map(lambda path: run(path, flags), selected))
-    print(f"{passed} passed, {len(selected) - passed} failed")
-    sys.exit(passed < len(selected))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        finish(list(pool.map(lambda path: run(path, flags), select(start, flags))))
+
+
+def bench(start: str) -> None:
+    "Run the chapters that have benchmarks one by one, so that they do not disturb each other, and save what they print."
+    results = [run(path, "bench", save=True) for path in select(start, "bench")]
+    tool("nbdev-clean")
+    finish(results)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("export")
-    tests = commands.add_parser("test")
-    tests.add_argument("--chapter", default="", help="how the chapter's file name begins, like 33")
-    tests.add_argument("--flags", default="", help="run the chapters that have cells so flagged, those cells too, like 'realdata slow'")
-    arguments = parser.parse_args()
-    export() if arguments.command == "export" else test(arguments.chapter, arguments.flags)
+    for name in ("export", "test", "bench"):
+        command = commands.add_parser(name)
+        if name != "export":
+            command.add_argument("--chapter", default="", help="how the chapters' file names begin, like 33")
+        if name == "test":
+            command.add_argument("--flags", default="", help="only chapters with cells so flagged, those cells too, like 'realdata slow'")
+    given = vars(parser.parse_args())
+    {"export": export, "test": test, "bench": bench}[given.pop("command")](*given.values())
 
 
 if __name__ == "__main__":

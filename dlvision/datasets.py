@@ -12,7 +12,6 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +37,6 @@ _all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc"]
 PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text")
 
 
-@cache
 def photo(
     name: str,  # one of PHOTOS
 ) -> Tensor:    # (3, H, W), or (1, H, W) for a grey one, float32 in [0, 1]
@@ -89,16 +87,16 @@ def data_root() -> Path:  # the folder, which need not exist
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlvision"
 
 
-_FILES = {  # what shows that a dataset is there; for those with two layouts, either
+_FILES = {  # what shows that a dataset is there; where it comes in two layouts, either
     "mnist": ("MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte.gz"),
     "fashion_mnist": ("FashionMNIST/raw/train-images-idx3-ubyte", "FashionMNIST/raw/train-images-idx3-ubyte.gz"),
     "cifar10": ("cifar10/train", "cifar-10-batches-py"),
     "cifar100": ("cifar100/train", "cifar-100-python"),
     "imagenet": ("imagenet/train",),
     "voc": ("VOCdevkit/VOC2012", "voc/VOCdevkit/VOC2012"),
-    "coco": ("coco/annotations",),
+    "coco": ("coco",),
 }
-
+_HOMES = {"imagenet": "image-net.org", "voc": "host.robots.ox.ac.uk/pascal/VOC", "coco": "cocodataset.org"}
 
 def _places(name: str) -> tuple[Path, ...]:
     return tuple(data_root() / file for file in _FILES.get(name, (name,)))
@@ -111,23 +109,27 @@ def available(
     return any(place.exists() for place in _places(name))
 
 # %% ../nbs/1_images/13_datasets.ipynb #4bb2bdd8
-def _missing(name: str, why: Exception | str = "") -> FileNotFoundError:
+def _missing(name: str, why: object = "") -> FileNotFoundError:
+    "The one sentence: what is missing, where it was looked for, and how to get it."
     looked = " or ".join(str(place) for place in _places(name))
-    why = f" ({type(why).__name__}: {why})" if isinstance(why, Exception) else why
-    return FileNotFoundError(
-        f"{name} is neither at {looked} nor could it be downloaded{why}; call dlvision.datasets.{name}() where there is a "
-        "network, or set DLVISION_DATA to a folder that holds it"
-    )
+    how = f"get it from {_HOMES[name]}" if name in _HOMES else f"call dlvision.datasets.{name}() where there is a network"
+    failed = f" and could not be downloaded ({str(why).splitlines()[0].rstrip(':')})" if why else ""
+    return FileNotFoundError(f"{name} is not at {looked}{failed}; {how}, or set DLVISION_DATA to a folder that holds it")
 
 
-def _tensors(name: str, source: type, split: str, download: bool) -> tuple[Tensor, Tensor]:
-    "A whole torchvision dataset as tensors, downloaded where it is missing."
+def _tensors(name: str, source: type, split: str, download: bool, classes: int) -> tuple[Tensor, Tensor]:
+    "A whole torchvision dataset as tensors, downloaded where it is missing; `ValueError` where its files are broken."
+    there = available(name)
     try:
-        data = source(data_root(), train=_split(split) == "train", download=download and not available(name))
-    except (OSError, RuntimeError) as error:  # torchvision raises either where files or the network are missing
-        raise _missing(name, error) from None
-    images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets)
-    return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels.long()
+        data = source(data_root(), train=_split(split) == "train", download=download and not there)
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:  # whatever torchvision's parsers raise
+        if there:
+            raise ValueError(f"{name} in {data_root()}: the {split} files do not parse ({str(error) or type(error).__name__})") from None
+        raise _missing(name, error if download else "") from None
+    images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
+    if len(images) != len(labels) or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
+        raise ValueError(f"{name} in {data_root()}: {len(images)} images, and {len(labels)} labels up to {labels.max()} of {classes} classes")
+    return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
 
 # %% ../nbs/1_images/13_datasets.ipynb #8a748c8a
 def mnist(
@@ -135,7 +137,7 @@ def mnist(
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     "Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither the data nor a network."
-    return _tensors("mnist", torchvision.datasets.MNIST, split, download)
+    return _tensors("mnist", torchvision.datasets.MNIST, split, download, 10)
 
 
 def fashion_mnist(
@@ -143,7 +145,7 @@ def fashion_mnist(
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     "Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network."
-    return _tensors("fashion_mnist", torchvision.datasets.FashionMNIST, split, download)
+    return _tensors("fashion_mnist", torchvision.datasets.FashionMNIST, split, download, 10)
 
 # %% ../nbs/1_images/13_datasets.ipynb #32f65605
 def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
@@ -152,12 +154,15 @@ def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
     paths, labels = zip(*data.samples)
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(read_image, paths))
+    for path, image in zip(paths, images):
+        if image.shape != images[0].shape:
+            raise ValueError(f"{path} has shape {tuple(image.shape)}, the first image of the set {tuple(images[0].shape)}")
     return torch.stack(images), torch.tensor(labels)
 
 
-def _cifar(name: str, source: type, split: str, download: bool) -> tuple[Tensor, Tensor]:
+def _cifar(name: str, source: type, split: str, download: bool, classes: int) -> tuple[Tensor, Tensor]:
     folder = data_root() / name / (_split(split) or "train")
-    return _folder_tensors(folder) if folder.is_dir() else _tensors(name, source, split, download)
+    return _folder_tensors(folder) if folder.is_dir() else _tensors(name, source, split, download, classes)
 
 
 def cifar10(
@@ -165,7 +170,7 @@ def cifar10(
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
     "Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`."
-    return _cifar("cifar10", torchvision.datasets.CIFAR10, split, download)
+    return _cifar("cifar10", torchvision.datasets.CIFAR10, split, download, 10)
 
 
 def cifar100(
@@ -173,7 +178,7 @@ def cifar100(
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
     "A hundred classes of things (Krizhevsky, 2009), found like `cifar10`."
-    return _cifar("cifar100", torchvision.datasets.CIFAR100, split, download)
+    return _cifar("cifar100", torchvision.datasets.CIFAR100, split, download, 100)
 
 # %% ../nbs/1_images/13_datasets.ipynb #d8749f47
 class image_folder(torchvision.datasets.ImageFolder):
@@ -196,16 +201,22 @@ def imagenet(
 ) -> image_folder:         # items (image, class number)
     "ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; its owners let nobody download it without a login."
     if not available("imagenet"):
-        raise FileNotFoundError(f"imagenet is not at {data_root() / 'imagenet'}; get it from image-net.org, one folder a class")
+        raise _missing("imagenet")
     return image_folder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
 
 # %% ../nbs/1_images/13_datasets.ipynb #77756e9b
 def _folder(name: str, folder: str | Path | None) -> Path:
-    "The folder given, or where `name` lies under `data_root()`."
-    found = [Path(folder)] if folder else [place for place in _places(name) if place.exists()] or list(_places(name))
-    if not found[0].is_dir():
-        raise FileNotFoundError(f"{name} is not at {found[0]}; unpack it there, or pass the folder that holds it")
-    return found[0]
+    "The folder given, or where `name` lies under `data_root()`; VOC is downloaded where it is missing."
+    if folder and not Path(folder).is_dir():
+        raise FileNotFoundError(f"{name}: no folder {folder}")
+    if not folder and name == "voc" and not available(name):
+        try:
+            torchvision.datasets.VOCDetection(data_root(), year="2012", image_set="trainval", download=True)
+        except (OSError, RuntimeError) as error:
+            raise _missing(name, error) from None
+    if not folder and not available(name):
+        raise _missing(name)
+    return Path(folder) if folder else next(place for place in _places(name) if place.exists())
 
 
 def voc_detection(
@@ -220,11 +231,13 @@ def voc_detection(
 
 
 def voc_segmentation(
-    split: str = "train",              # a list in ImageSets/Segmentation
-    folder: str | Path | None = None,  # the folder VOC2012 (or like it); found under `data_root()` where None
-) -> VocSegmentation:                  # items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
+    split: str = "train",                      # a list in ImageSets/Segmentation
+    folder: str | Path | None = None,          # the folder VOC2012 (or like it); found under `data_root()` where None
+    class_names: Sequence[str] = VOC_CLASSES,  # 0 is background
+    skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
+) -> VocSegmentation:                          # items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
     "PASCAL VOC's class of every pixel; errors as in `voc_detection`."
-    return VocSegmentation(_folder("voc", folder), split)
+    return VocSegmentation(_folder("voc", folder), split, class_names, skip_bad)
 
 
 def coco_detection(
@@ -261,6 +274,8 @@ class TensorLoader:
             raise ValueError(f"images must be (N, C, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        if batch_size < 1 or crop < 0 or min(std) <= 0 or {len(mean), len(std)} - {1, images.shape[1]}:
+            raise ValueError(f"no batches with {batch_size=}, {crop=}, {mean=}, {std=} and {images.shape[1]} channels")
         self.batch_size, self.shuffle, self.crop, self.flip, self.drop_last, self.seed = batch_size, shuffle, crop, flip, drop_last, seed
         self.epoch, self.rank, self.world_size = 0, 0, 1
         self.labels, self.shape = labels.to(device), images.shape[1:]
@@ -282,25 +297,34 @@ class TensorLoader:
         self._runs = flat.as_strided((max(len(flat) - run + 1, 0), run), (1, 1))  # row j: the run from byte j on
 
     def __len__(self) -> int:
-        n, b = len(self.labels), self.batch_size
-        full, rest = divmod(n, b)
-        return full + (rest >= self.world_size and rest > 0 and not self.drop_last)
+        full, rest = divmod(len(self.labels), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.epoch += 1
         return self._batches(self.epoch - 1, 0)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(
+        self,
+        epoch: int,  # number of the next pass, from 0
+    ) -> None:
         "Choose the epoch, hence the order and the augmentation, of the next pass."
         self.epoch = epoch
 
-    def batches(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self,
+        start: int = 0,                      # number of the first batch wanted
+    ) -> Iterator[tuple[Tensor, Tensor]]:    # images (B, C, H, W) float32, labels (B, ...)
         "The batches of this epoch from number `start` on: what a resumed run has left to do."
         self.epoch += 1
         return self._batches(self.epoch - 1, start)
 
-    def shard(self, rank: int, world_size: int) -> "TensorLoader":
-        "A loader over the same data that yields process `rank`'s part of each batch; a last batch with too few is left out."
+    def shard(
+        self,
+        rank: int,          # number of the process, from 0
+        world_size: int,    # how many there are
+    ) -> "TensorLoader":    # as many batches; a part is empty where a last batch has too few images for all
+        "A loader over the same data that yields process `rank`'s part of each batch: every `world_size`-th image."
         part = copy.copy(self)
         part.rank, part.world_size = rank, world_size
         return part

@@ -25,6 +25,8 @@ from accelerate.utils import convert_to_fp32, gather_object, send_to_device, syn
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from .runs import LossLog, Resumable, join, load_weights, random_state, save_weights, seed_everything
@@ -54,6 +56,11 @@ def _size(batch) -> int:
 def _inputs(batch):
     "What the model is called with: x of a batch (x, y), else the whole batch."
     return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _require(valid: bool, message: str) -> None:
+    if not valid:
+        raise ValueError(message)
 
 
 def _named(x) -> dict:
@@ -87,7 +94,9 @@ class _Step:
             loss, scaler = self._global_loss(losses, count), self.accelerator.scaler
             (scaler.scale(loss) if scaler else loss).backward()
             if self.clip_norm:
-                self.accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip_norm)
+                if scaler:  # the limit is meant for the gradient itself; Accelerate's own clipping, with native_amp off, leaves it scaled
+                    scaler.unscale_(optimizer.optimizer)
+                nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip_norm)
             optimizer.step()
             if name in self.schedulers and not getattr(optimizer, "step_was_skipped", False):
                 self.schedulers[name].step()
@@ -146,8 +155,10 @@ class _Evaluation:
         self,
         loader: Iterable | None = None,  # batches; by default the valid loader
     ) -> dict[str, float]:               # "loss" and the metrics, over all examples of all processes
-        "Measure the model, with its averaged weights if it has any."
-        losses, metrics = self._measure(self.valid_loader if loader is None else loader)
+        "Measure the model, with its averaged weights if it has any; `ValueError` where there is no loader."
+        loader = self.valid_loader if loader is None else loader
+        _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
+        losses, metrics = self._measure(loader)
         return losses | metrics
 
     def _measure(self, loader: Iterable) -> tuple[dict, dict]:
@@ -191,12 +202,13 @@ class _Evaluation:
         self,
         loader: Iterable,  # batches x or (x, ...)
     ) -> Tensor | list:    # predictions in the loader's order, on the CPU; a list where the model returns lists
-        "The model's output for every example, with its averaged weights if it has any."
+        "The model's output for every example, with its averaged weights if it has any; `ValueError` where there is no example."
         with self._looking():
             parts = [self.model(_inputs(self._to_device(batch))) if _size(batch) else [] for batch in self._share(loader)]
         parts = send_to_device(convert_to_fp32(parts), "cpu")
         everyone = gather_object([parts]) if self._world > 1 else [parts]
-        batches = [join(ranks) for ranks in zip(*everyone)]
+        batches = [batch for batch in map(join, zip(*everyone)) if len(batch)]
+        _require(len(batches) > 0, "the loader gave no example to predict")
         return torch.cat(batches) if isinstance(batches[0], Tensor) else sum(batches, [])
 
     def plot(
@@ -264,21 +276,23 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
 
     def __init__(
         self,
-        model: nn.Module | dict[str, nn.Module],  # what is trained; a dict of models that are trained together
-        train_loader: Iterable,                   # batches (x, y), or whatever `step` takes
-        valid_loader: Iterable | None = None,     # batches that are measured after each epoch
-        loss: Callable | None = None,             # loss(model(x), y) -> mean over the batch, or a dict of such
-        optimizer=None,                           # torch optimizer, or a dict of them; by default AdamW, 1e-3
-        scheduler=None,                           # torch scheduler, or a dict of them; advanced every step
-        metrics: dict | None = None,              # function(prediction, y), or object with update, compute, reset
-        clip_norm: float | None = None,           # greatest norm of the gradient of an optimizer's parameters
-        mixed_precision: str | None = None,       # "no", "bf16" or "fp16"; by default what `accelerate launch` says
-        ema_decay: float | None = None,           # decay of averaged weights, in [0, 1)
-        checkpoint: str | Path | None = None,     # file that keeps the state of the run
-        checkpoint_every: int | None = None,      # steps between two checkpoints; by default each epoch
-        seed: int | None = 0,                     # seed of the first epoch; None leaves the generators alone
-        step: Callable | dict | None = None,      # step(model, batch) -> loss or dict of losses, in place of `loss`
+        model: nn.Module | dict[str, nn.Module],                        # what is trained; a dict of models that are trained together
+        train_loader: Iterable,                                         # batches (x, y), or whatever `step` takes
+        valid_loader: Iterable | None = None,                           # batches that are measured after each epoch
+        loss: Callable | None = None,                                   # loss(model(x), y) -> mean over the batch, or a dict of such
+        optimizer: Optimizer | dict[str, Optimizer] | None = None,      # torch optimizer, or a dict of them; by default AdamW, 1e-3
+        scheduler: LRScheduler | dict[str, LRScheduler] | None = None,  # torch scheduler, or a dict of them; advanced every step
+        metrics: dict | None = None,                                    # function(prediction, y), or object with update, compute, reset
+        clip_norm: float | None = None,                                 # greatest norm of the gradient of an optimizer's parameters
+        mixed_precision: str | None = None,                             # "no", "bf16" or "fp16"; by default what `accelerate launch` says
+        ema_decay: float | None = None,                                 # decay of averaged weights, in [0, 1)
+        checkpoint: str | Path | None = None,                           # file that keeps the state of the run
+        checkpoint_every: int | None = None,                            # steps between two checkpoints; by default each epoch
+        seed: int | None = 0,                                           # seed of the first epoch; None leaves the generators alone
+        step: Callable | dict | None = None,                            # step(model, batch) -> loss or dict of losses, in place of `loss`
     ) -> None:
+        _require(clip_norm is None or clip_norm > 0, f"clip_norm must be greater than 0, not {clip_norm}")
+        _require(ema_decay is None or 0 <= ema_decay < 1, f"ema_decay must be in [0, 1), not {ema_decay}")
         self.model, self.train_loader, self.valid_loader = model, train_loader, valid_loader
         self.metrics, self.clip_norm, self.ema_decay, self.seed = metrics or {}, clip_norm, ema_decay, seed
         self.checkpoint, self.checkpoint_every, self._loss = checkpoint, checkpoint_every, loss or cross_entropy
@@ -326,9 +340,9 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
         epochs: int,           # epochs to add; with resume, how many there are to be in all
         resume: bool = False,  # go on from the checkpoint, if the file exists
     ) -> list[dict]:           # the history: a dict an epoch
-        "Train; `ValueError` that names epoch and step where a loss is not finite."
-        if resume and not self.checkpoint:
-            raise ValueError("resume=True needs checkpoint=PATH")
+        "Train; `ValueError` for a negative number of epochs, and one that names epoch and step where a loss is not finite."
+        _require(epochs >= 0, f"epochs must be at least 0, not {epochs}")
+        _require(not resume or self.checkpoint is not None, "resume=True needs checkpoint=PATH")
         if resume and Path(self.checkpoint).exists():
             self.load()
         else:

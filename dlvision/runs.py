@@ -252,8 +252,11 @@ class LossLog:
         self.read()
         return dict(totals=self.totals)
 
-    def load_state_dict(self, state: dict) -> None:
-        "Go back to such sums."
+    def load_state_dict(
+        self,
+        state: dict,  # what `state_dict` returned
+    ) -> None:        # nothing
+        "Go back to the sums of a state; what was noted since is forgotten."
         self.totals, self.pending = state["totals"], []
 
     def means(self) -> dict[str, float]:
@@ -280,7 +283,10 @@ class Resumable:
         state: dict,                  # what `state_dict` returned
         where: object = "the state",  # its origin, for the message
     ) -> None:                        # nothing
-        "Go back to a state; `ValueError`, and nothing is changed, where it is another model's."
+        "Go back to a state; `ValueError`, and nothing is changed, where it is another model's or no state of a run."
+        needed = [*self._groups(), *self._values, "random"]
+        if absent := [name for name in needed if not isinstance(state, Mapping) or name not in state]:
+            raise ValueError(f"{where} is no state of a run: {', '.join(absent)} absent")
         for key, group in self._groups().items():
             if set(state[key]) != set(group):
                 raise ValueError(f"{where}: {key} {list(state[key])} there and {list(group)} here")
@@ -299,9 +305,11 @@ class Resumable:
     ) -> None:                           # nothing; the file is replaced whole or left as it was
         "Write the state; `ValueError`, and the old file stays, where a loss or a weight is not finite."
         state = self.state_dict()
-        bad = [k for model in state["models"].values() for k, v in model.items() if not torch.isfinite(v).all()]
+        weights = [p for model in self._groups()["models"].values() for p in model.named_parameters()]
+        bad = [name for name, p in weights if not torch.isfinite(p).all()]  # a buffer may be infinite: a mask of -inf
         if bad:
-            raise ValueError(f"{bad[0]} is not finite after epoch {self.epoch + 1}, step {self.batch}: nothing is written")
+            when = f"epoch {self.epoch + 1}, step {self.batch}" if self.batch else f"epoch {self.epoch}"
+            raise ValueError(f"{bad[0]} is not finite after {when}: nothing is written")
         if self.is_main:
             save_state(state, path or self.checkpoint)
 
@@ -309,6 +317,6 @@ class Resumable:
         self,
         path: str | Path | None = None,  # the file; by default `checkpoint`
     ) -> None:                           # nothing
-        "Read the state; `ValueError` where its tensors are not this model's."
+        "Read the state; `ValueError` where the file holds another model's, or no state of a run."
         path = path or self.checkpoint
         self.load_state_dict(load_state(path, self.device), path)

@@ -30,7 +30,7 @@ def _load(path: str | Path, read: Callable):
     try:
         with Image.open(path) as image:
             return read(image)
-    except (OSError, SyntaxError) as error:  # Pillow raises either
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises any of these
         raise ValueError(f"{path} does not decode as an image: {error}") from None
 
 
@@ -265,27 +265,39 @@ def write_voc(
     return root
 
 # %% ../../nbs/1_images/13c_annotations.ipynb #67e60e7a
-class VocSegmentation(Dataset):
-    "Images with a class for every pixel (255 is void), in PASCAL VOC's format."
+class VocSegmentation(DetectionDataset):
+    "Images with a class for every pixel (255 is void), in PASCAL VOC's format; bad files are `ValueError`s that name the file."
 
     def __init__(
         self,
-        folder: str | Path,    # holds JPEGImages, SegmentationClass and ImageSets
-        split: str = "train",  # a list in ImageSets/Segmentation
+        folder: str | Path,                        # holds JPEGImages, SegmentationClass and ImageSets
+        split: str = "train",                      # a list in ImageSets/Segmentation
+        class_names: Sequence[str] = VOC_CLASSES,  # 0 is background
+        skip_bad: bool = False,                    # leave out bad items instead of raising
     ):
-        self.folder, self.names = Path(folder), _voc_names(Path(folder), "Segmentation", split)
+        self.folder, self._decode_all = Path(folder), skip_bad
+        super().__init__(_voc_names(self.folder, "Segmentation", split), self._read, class_names, skip_bad)
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def _read(self, name: str) -> tuple[Path, Path]:
+        path, file = self.folder / "JPEGImages" / f"{name}.jpg", self.folder / "SegmentationClass" / f"{name}.png"
+        with _naming(file):
+            if (size := image_size(file)) != image_size(path):
+                raise ValueError(f"has {size} pixels, its image {image_size(path)}")
+        if self._decode_all:
+            self._classes(file)
+        return path, file
+
+    def _classes(self, file: Path) -> Tensor:
+        classes = torch.from_numpy(_load(file, np.array)).long()
+        known = (classes < len(self.class_names)) | (classes == 255)
+        if not known.all():
+            raise ValueError(f"{file}: unknown class {classes[~known][0]}; expected less than {len(self.class_names)}, or 255")
+        return classes
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        "Image (3, H, W) float32 in [0, 1], classes (H, W) int64; `ValueError` where their sizes differ."
-        file = self.folder / "SegmentationClass" / f"{self.names[i]}.png"
-        image = read_image(self.folder / "JPEGImages" / f"{self.names[i]}.jpg").float() / 255
-        classes = torch.from_numpy(_load(file, np.array)).long()
-        if classes.shape != image.shape[1:]:
-            raise ValueError(f"{file} has {tuple(classes.shape)} pixels, its image {tuple(image.shape[1:])}")
-        return image, classes
+        "Image (3, H, W) float32 in [0, 1], classes (H, W) int64."
+        path, file = self.items[i]
+        return read_image(path).float().div_(255), self._classes(file)
 
 # %% ../../nbs/1_images/13c_annotations.ipynb #5e3c12fd
 class CocoDataset(DetectionDataset):

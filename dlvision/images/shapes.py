@@ -36,33 +36,51 @@ def uniform(
     return ((_mix(start + torch.arange(count) * _GOLDEN) >> 11) & (2**53 - 1)).double() / 2**53
 
 # %% ../../nbs/1_images/13b_shapes.ipynb #3fcc8890
-def circle(x: Tensor, y: Tensor) -> Tensor:
+def circle(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the unit circle."
     return (x * x + y * y).sqrt_().sub_(1)
 
 
-def ring(x: Tensor, y: Tensor) -> Tensor:
+def ring(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the ring between radius 0.5 and 1."
     return (x * x + y * y).sqrt_().sub_(0.75).abs_().sub_(0.25)
 
 # %% ../../nbs/1_images/13b_shapes.ipynb #1bcf8c33
-def square(x: Tensor, y: Tensor) -> Tensor:
+def square(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the sides of a square of half side 0.75; beyond a corner, less than the distance to it."
     return torch.maximum(x.abs(), y.abs()).sub_(0.75)
 
 
-def triangle(x: Tensor, y: Tensor) -> Tensor:
+def triangle(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the sides of the triangle with corners on the unit circle, one of them on top."
     return torch.maximum(y, (x.abs() * math.sqrt(3) - y) / 2).sub_(0.5)
 
 
-def cross(x: Tensor, y: Tensor) -> Tensor:
+def cross(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the sides of a plus sign of arms 0.95 long and 0.64 thick."
     x, y = x.abs(), y.abs()
     return torch.minimum(torch.maximum(x - 0.95, y - 0.32), torch.maximum(x - 0.32, y - 0.95))
 
 # %% ../../nbs/1_images/13b_shapes.ipynb #20712bea
-def star(x: Tensor, y: Tensor) -> Tensor:
+def star(
+    x: Tensor,  # to the right, in units of the shape's radius
+    y: Tensor,  # downwards, likewise
+) -> Tensor:    # of the shape of `x`, below 0 inside
     "Signed distance to the sides of a five-pointed star, tips at radius 1 and notches at 0.5."
     x, y = x.abs(), -y
     for degrees in (-18, 54):  # a tip lies every 72 degrees from 90 on, a notch between any two
@@ -83,7 +101,11 @@ PALETTE = {
     "blue": (0.15, 0.35, 0.85), "purple": (0.55, 0.25, 0.70), "pink": (0.95, 0.55, 0.70), "white": (0.93, 0.93, 0.93)}  # fmt: skip
 
 # %% ../../nbs/1_images/13b_shapes.ipynb #3f4d0f5d
-def between(u: Tensor, low: float, high: float) -> Tensor:
+def between(
+    u: Tensor,    # uniform in [0, 1)
+    low: float,   # where 0 goes
+    high: float,  # where 1 would go
+) -> Tensor:      # of the shape of `u`
     "Stretch uniform numbers in [0, 1) to [low, high)."
     return low + u * (high - low)
 

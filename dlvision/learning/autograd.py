@@ -156,25 +156,40 @@ class Value(Arithmetic):
         y = self.data.clamp(min=0)
         return self._result("relu", y, (self, lambda g: y.sign().mul_(g)))  # the sign is 1 where x came through, else 0
 
-    def sum(self, dim: int | None = None, keepdim: bool = False) -> "Value":
+    def sum(
+        self,
+        dim: int | None = None,  # None: all of them
+        keepdim: bool = False,   # keep `dim` with size 1
+    ) -> "Value":                # a scalar, or without `dim`
         "Sum over all elements, or along `dim`."
         shape, kept = self.shape, keepdim or dim is None
         total = self.data.sum(dim, keepdim=keepdim)
         return self._result("sum", total, (self, lambda g: (g if kept else g.unsqueeze(dim)).expand(shape)))
 
-    def mean(self, dim: int | None = None, keepdim: bool = False) -> "Value":
+    def mean(
+        self,
+        dim: int | None = None,  # None: all of them
+        keepdim: bool = False,   # keep `dim` with size 1
+    ) -> "Value":                # a scalar, or without `dim`
         "Mean over all elements, or along `dim`."
         return self.sum(dim, keepdim) / (self.data.numel() if dim is None else self.shape[dim])
 
-    def linear(self, weight: "Value", bias: "Value") -> "Value":
-        "`self @ weight.mT + bias` as one node; weight (out, in), bias (out,). `ValueError` for sizes that do not fit."
+    def linear(
+        self,             # (..., N, in)
+        weight: "Value",  # (out, in)
+        bias: "Value",    # (out,)
+    ) -> "Value":         # (..., N, out)
+        "`self @ weight.mT + bias` as one node. `ValueError` for sizes that do not fit."
         x, w = self.data, weight.data
         if x.ndim < 2 or x.shape[-1] != w.shape[-1]:
             raise ValueError(f"inputs of shape {tuple(x.shape)} do not fit weights of shape {tuple(w.shape)}")
         y = functional.linear(x, w, bias.data)
         return self._result("linear", y, (self, lambda g: g @ w), (weight, lambda g: g.mT @ x), (bias, lambda g: g))
 
-    def log_softmax(self, dim: int = -1) -> "Value":
+    def log_softmax(
+        self,
+        dim: int = -1,  # along which the classes lie
+    ) -> "Value":       # of the same shape, at most 0
         "Logarithm of the softmax along `dim`, safe for large values."
         y = self.data - self.data.logsumexp(dim, keepdim=True)
         return self._result("log softmax", y, (self, lambda g: g - y.exp() * g.sum(dim, keepdim=True)))

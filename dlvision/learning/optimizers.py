@@ -38,12 +38,22 @@ class ForeachOptimizer(torch.optim.Optimizer):
     decoupled_decay = False  # True: shrink the weights; False: add the decay to the gradient
     cpu_bucket = 2**16       # numbers in a bucket: four float32 tensors of them fit into a core's cache
 
-    def buffers(self, group: dict) -> list[str]:
-        "Names of the tensors that the rule keeps for each parameter; they start as zeros."
+    def buffers(
+        self,
+        group: dict,  # settings of a group of parameters
+    ) -> list[str]:   # names for the state; the tensors start as zeros
+        "Which tensors the rule keeps for each parameter."
         return []
 
-    def update(self, params: list[Tensor], grads: list[Tensor], group: dict, steps: list[int], *buffers: list[Tensor]):
-        "The rule: change `params` in place. `steps` counts from 1; one list for each name in `buffers`."
+    def update(
+        self,
+        params: list[Tensor],    # weights, changed in place
+        grads: list[Tensor],     # their gradients, only read
+        group: dict,             # settings, such as "lr"
+        steps: list[int],        # how often each was updated, from 1 on
+        *buffers: list[Tensor],  # one list for each name in `buffers`, changed in place
+    ) -> None:
+        "The rule."
         raise NotImplementedError
 
     @torch.no_grad()
@@ -76,7 +86,10 @@ class ForeachOptimizer(torch.optim.Optimizer):
         steps, *buffers = ([state[name] for state in states] for name in ("step", *names))
         self.update(params, grads, group, steps, *buffers)
 
-    def add_param_group(self, param_group: dict) -> None:
+    def add_param_group(
+        self,
+        param_group: dict,  # "params" and the settings that differ
+    ) -> None:
         "Add parameters with settings of their own, checked."
         super().add_param_group(param_group)
         for name, (low, high) in RANGES.items():
@@ -105,10 +118,15 @@ class SGD(ForeachOptimizer):
             raise ValueError(f"nesterov needs a momentum above 0, not {momentum}")
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov))
 
-    def buffers(self, group):
+    def buffers(self, group: dict) -> list[str]:
+        "The velocity, where there is momentum."
         return ["momentum_buffer"] if group["momentum"] else []
 
-    def update(self, params, grads, group, steps, velocity=None):
+    def update(
+        self, params: list[Tensor], grads: list[Tensor], group: dict, steps: list[int],
+        velocity: list[Tensor] | None = None
+    ) -> None:  # fmt: skip
+        "Step along the velocity, or along the gradient if there is none."
         if velocity:
             torch._foreach_mul_(velocity, group["momentum"])
             torch._foreach_add_(velocity, grads)
@@ -130,10 +148,15 @@ class RMSprop(ForeachOptimizer):
     ):
         super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum))
 
-    def buffers(self, group):
+    def buffers(self, group: dict) -> list[str]:
+        "The mean square, and the velocity where there is momentum."
         return ["square_avg", "momentum_buffer"] if group["momentum"] else ["square_avg"]
 
-    def update(self, params, grads, group, steps, square, velocity=None):
+    def update(
+        self, params: list[Tensor], grads: list[Tensor], group: dict, steps: list[int],
+        square: list[Tensor], velocity: list[Tensor] | None = None
+    ) -> None:  # fmt: skip
+        "Step along the gradient over the root of its mean square."
         torch._foreach_mul_(square, group["alpha"])
         torch._foreach_addcmul_(square, grads, grads, 1 - group["alpha"])
         root = torch._foreach_sqrt(square)
@@ -162,10 +185,15 @@ class Adam(ForeachOptimizer):
         weight_decay = self.default_decay if weight_decay is None else weight_decay
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
-    def buffers(self, group):
+    def buffers(self, group: dict) -> list[str]:
+        "The mean of the gradient and of its square."
         return ["exp_avg", "exp_avg_sq"]
 
-    def update(self, params, grads, group, steps, mean, square):
+    def update(
+        self, params: list[Tensor], grads: list[Tensor], group: dict, steps: list[int],
+        mean: list[Tensor], square: list[Tensor]
+    ) -> None:  # fmt: skip
+        "Step along the mean over the root of the mean square, both corrected for their start at zero."
         lr, (beta1, beta2), eps = group["lr"], group["betas"], group["eps"]
         torch._foreach_lerp_(mean, grads, 1 - beta1)
         torch._foreach_mul_(square, beta2)
@@ -227,16 +255,21 @@ class Muon(ForeachOptimizer):
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps,
                                       adjust_lr_fn=adjust_lr_fn, dtype=dtype, batched=batched))  # fmt: skip
 
-    def add_param_group(self, param_group):
+    def add_param_group(self, param_group: dict) -> None:
+        "Add matrices with settings of their own; `ValueError` for a parameter with fewer than two dimensions."
         super().add_param_group(param_group)
         for p in self.param_groups[-1]["params"]:
             if p.ndim < 2:
                 raise ValueError(f"Muon takes weights of two and more dimensions, not {tuple(p.shape)}")
 
-    def buffers(self, group):
+    def buffers(self, group: dict) -> list[str]:
+        "The velocity."
         return ["momentum_buffer"]
 
-    def update(self, params, grads, group, steps, velocity):
+    def update(
+        self, params: list[Tensor], grads: list[Tensor], group: dict, steps: list[int], velocity: list[Tensor]
+    ) -> None:
+        "Step along the velocity, made orthogonal."
         torch._foreach_lerp_(velocity, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, velocity, group["momentum"]) if group["nesterov"] else velocity
         matrices = [m.flatten(1) for m in ahead]

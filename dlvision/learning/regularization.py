@@ -39,7 +39,11 @@ class Dropout(nn.Module):
         self.p = p
         dropout(torch.empty(0), p)  # refuse a p that is none now, not at the first batch
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # of any shape
+    ) -> Tensor:    # like `x`
+        "`dropout` while the model trains, else `x` itself."
         return dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
