@@ -7,12 +7,12 @@ __all__ = ['GREY', 'COLORS', 'STYLE', 'use_style', 'figure', 'as_array', 'show_i
            'show_keypoints', 'show_numbers', 'show_map', 'show_history', 'show_confusion']
 
 # %% ../nbs/1_images/10b_show.ipynb #a69dd907
+import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython import get_ipython
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -32,7 +32,8 @@ STYLE = {
 def use_style() -> None:
     "Make the course's look the default of this kernel: transparent PNG figures, text that reads on light and dark."
     plt.rcParams.update(STYLE)
-    if get_ipython():  # one pixel a dot: twice as many would make the saved chapters four times as large
+    ipython = sys.modules.get("IPython")  # outside notebooks it is not even needed
+    if ipython and ipython.get_ipython():  # one pixel a dot: twice as many would make the saved chapters four times as large
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("png")
