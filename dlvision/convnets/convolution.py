@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Window', 'im2col', 'col2im', 'conv2d', 'conv_transpose2d', 'avg_pool2d', 'max_pool2d', 'max_unpool2d',
-           'cross_channel_pool', 'batch_norm2d', 'dropout', 'ReceptiveField', 'receptive_field']
+           'cross_channel_pool', 'batch_norm2d', 'ReceptiveField', 'receptive_field', 'dropout']
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #3fb2fa45
 from collections.abc import Iterable
@@ -16,6 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import pad
+
+from ..learning.regularization import dropout
+
+_all_ = ["dropout"]  # passed on beside the operators of this chapter
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #7c8f5f1b
 def _pair(value, name: str, least: int) -> tuple[int, int]:
@@ -331,22 +335,6 @@ def batch_norm2d(
         raise ValueError("evaluation needs running_mean and running_var; pass training=True to use the batch's own")
     weight, bias = x.new_ones(c) if weight is None else weight, x.new_zeros(c) if bias is None else bias
     return _BatchNorm2d.apply(x, weight, bias, mean, var, eps, training)
-
-# %% ../../nbs/3_convnets/31_convolution.ipynb #4a195a5f
-def dropout(
-    x: Tensor,                                 # any shape
-    p: float = 0.5,                            # probability of a zero, in [0, 1]
-    training: bool = True,                     # False returns `x` as it is
-    generator: torch.Generator | None = None,  # where the randomness comes from; by default torch's own
-) -> Tensor:                                   # of the shape of `x`, the kept values divided by 1 - p
-    "Zero values at random; `ValueError` for a `p` outside [0, 1]."
-    if not 0 <= p <= 1:
-        raise ValueError(f"p is a probability in [0, 1], not {p}")
-    if not training or p == 0:
-        return x
-    mask = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
-    mask = mask / (1 - p) if p < 1 else mask
-    return _Linear.apply(x, lambda x: x * mask, lambda out: out * mask)
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #0807c963
 class ReceptiveField(NamedTuple):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from .architectures import ImageModel, check_images, he_init
+from .architectures import ImageModel, channels_last, check_images, he_init
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #84055a1f
 def conv3x3(
@@ -135,6 +135,7 @@ def make_stage(
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #027656d0
 torch.fx.wrap("check_images")
+torch.fx.wrap("channels_last")
 
 
 class ResNet(ImageModel):
@@ -176,7 +177,7 @@ class ResNet(ImageModel):
     def forward(self, x: Tensor) -> Tensor:
         "Logits (N, `num_classes`) of normalised images (N, 3, H, W) with sides of at least `stride` pixels."
         check_images(x, 3, self.stride)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(channels_last(x)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 

@@ -16,6 +16,7 @@ def dropout(
     x: Tensor,             # any shape, float
     p: float = 0.5,        # probability that an element is set to zero, in [0, 1]
     training: bool = True, # False: return `x` as it is
+    generator: torch.Generator | None = None, # source of chance; None: torch's own
 ) -> Tensor:               # same shape; what is kept is divided by 1 - p
     "Inverted dropout (Srivastava et al., 2014); `ValueError` where p is no probability."
     if not 0 <= p <= 1:
@@ -24,7 +25,7 @@ def dropout(
         return x
     if p == 1:
         return x * 0
-    keep = torch.empty_like(x).bernoulli_(1 - p)
+    keep = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
     return x * keep.div_(1 - p)
 
 # %% ../../nbs/2_learning/23b_overfitting.ipynb #0c252d8b
