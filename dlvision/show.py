@@ -82,7 +82,8 @@ def show_images(
     columns = columns or min(len(arrays), 8)
     rows = -(-len(arrays) // columns)
     tall = max(h / max(h, w) for h, w in (array.shape[:2] for array in arrays))  # a cell is 1 wide and `tall` high
-    wide_pitch, high_pitch = 1.06, tall + (0.28 if any(titles) else 0.06)
+    lines = max(title.count("\n") + bool(title) for title in titles)
+    wide_pitch, high_pitch = 1.06, tall + (0.14 + 0.14 * lines if lines else 0.06)
     ax = figure(width=columns * size, height=rows * size * high_pitch / wide_pitch) if ax is None else ax
     for i, (array, title) in enumerate(zip(arrays, titles)):
         h, w = array.shape[:2]
