@@ -494,6 +494,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dlvision.exercises._problem': ('1_images/start.html#_problem', 'dlvision/exercises.py'),
                                     'dlvision.exercises._show_kept': ('1_images/start.html#_show_kept', 'dlvision/exercises.py'),
                                     'dlvision.exercises.exercise': ('1_images/start.html#exercise', 'dlvision/exercises.py'),
+                                    'dlvision.exercises.fuzz_seed': ('1_images/start.html#fuzz_seed', 'dlvision/exercises.py'),
                                     'dlvision.exercises.kept_file': ('1_images/start.html#kept_file', 'dlvision/exercises.py'),
                                     'dlvision.exercises.ready': ('1_images/start.html#ready', 'dlvision/exercises.py'),
                                     'dlvision.exercises.start_chapter': ('1_images/start.html#start_chapter', 'dlvision/exercises.py'),
