@@ -7,7 +7,7 @@ FLAGS ?=
 ARGS ?=
 export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 
-.PHONY: help lab test bench lab-test export readme clean
+.PHONY: help lab test bench fuzz lab-test export readme clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -26,6 +26,9 @@ test: $(READY)  ## export, check and run every chapter; CH=33 runs one; FLAGS=re
 
 bench: $(READY)  ## run the benchmarks of all chapters, one after the other, and save their tables
 	$(BIN)/python .ci/course.py bench --chapter "$(CH)"
+
+fuzz: $(READY)  ## run the folded tests of all chapters, or of CH=11, under ROUNDS=20 fresh seeds; FIRST=SEED repeats a run
+	$(BIN)/python .ci/course.py fuzz --chapter "$(CH)" --rounds $(or $(ROUNDS),20) $(if $(FIRST),--first $(FIRST))
 
 lab-test: $(READY)  ## read the course in a headless browser: run all cells of every chapter, or of CH="index 11"
 	$(BIN)/python tests/lab.py $(CH)

@@ -28,7 +28,11 @@ def _problem(check: Callable, answer: Callable) -> str:
 
 # %% ../nbs/1_images/10_start.ipynb #1b958b40
 def under_test() -> bool:  # True under `make test` and `make bench`, False in JupyterLab or a script
-    "Whether nbdev's test runner runs the chapter."
+    """Whether nbdev's test runner runs the chapter.
+
+    Returns:
+        True under `make test` and `make bench`, False in JupyterLab or a script
+    """
     return "IN_TEST" in os.environ
 
 # %% ../nbs/1_images/10_start.ipynb #5fee8138
@@ -41,6 +45,14 @@ def exercise(
 
     Under `nbdev-test` an answer that passes although it is not the solution raises `AssertionError`: the chapter
     would hand the reader a task that is solved already, or a check that anything passes.
+
+    Args:
+        check: asserts what a right answer does, with messages that help
+        answer: the function to check: the reader's, a blank stub, or the solution
+        solution: True for the course's own solution: then a failure raises
+
+    Returns:
+        nothing; it prints one line
     """
     problem = _problem(check, answer)
     if solution and problem:
@@ -58,7 +70,13 @@ def start_chapter(
     bench: bool = False,  # run also what compares speeds
     seed: int = 0,        # of Python's, numpy's and torch's random numbers
 ) -> None:                # nothing
-    "The first line of a chapter: the look of its figures, its seed, and what Run All leaves out."
+    """The first line of a chapter: the look of its figures, its seed, and what Run All leaves out.
+
+    Args:
+        slow: run also what takes over 90 s
+        bench: run also what compares speeds
+        seed: of Python's, numpy's and torch's random numbers
+    """
     from .runs import seed_everything
     from .show import use_style
 
@@ -69,7 +87,11 @@ def start_chapter(
 
 # %% ../nbs/1_images/10_start.ipynb #5c4dfa36
 def fuzz_seed() -> int:  # 0, or what `make fuzz` says for this round
-    "The one place from which the random inputs of the folded tests take their seed."
+    """The one place from which the random inputs of the folded tests take their seed.
+
+    Returns:
+        0, or what `make fuzz` says for this round
+    """
     return int(os.environ.get("DLVISION_FUZZ", "0"))
 
 # %% ../nbs/1_images/10_start.ipynb #c3cfefda
@@ -90,7 +112,15 @@ def kept_file(
     source: str,    # a cell's source
     folder: Path,   # the folder of kept outputs
 ) -> Path:          # the file, which need not exist
-    "Where the outputs of a flagged cell are kept, as `make export` wrote them."
+    """Where the outputs of a flagged cell are kept, as `make export` wrote them.
+
+    Args:
+        source: a cell's source
+        folder: the folder of kept outputs
+
+    Returns:
+        the file, which need not exist
+    """
     return folder / f"{hashlib.sha1(source.strip().encode()).hexdigest()[:16]}.json"
 
 
@@ -118,6 +148,12 @@ def ready(
     """Whether a cell has what it needs; where it has not, one line says why, and the kept outputs follow.
 
     Under `nbdev-test` a cell that its flag asked for must run: then a lack raises `FileNotFoundError`.
+
+    Args:
+        *needs: datasets or files under `data_root()`, "gpu", "slow", "bench"
+
+    Returns:
+        whether the cell may run
     """
     lacks = "; ".join(filter(None, map(_lack, needs)))
     if lacks and under_test():

@@ -40,7 +40,15 @@ def accuracy(
     logits: Tensor,  # (N, K) or (N, K, H, W): scores of K classes
     labels: Tensor,  # (N,) or (N, H, W): class numbers
 ) -> Tensor:         # share of right answers, in [0, 1]
-    "How often the highest score is at the right class; `ValueError` where the shapes do not match."
+    """How often the highest score is at the right class; `ValueError` where the shapes do not match.
+
+    Args:
+        logits: (N, K) or (N, K, H, W): scores of K classes
+        labels: (N,) or (N, H, W): class numbers
+
+    Returns:
+        share of right answers, in [0, 1]
+    """
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != labels.shape:
         raise ValueError(f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}")
     return (logits.argmax(1) == labels).float().mean()
@@ -155,7 +163,14 @@ class _Evaluation:
         self,
         loader: Iterable | None = None,  # batches; by default the valid loader
     ) -> dict[str, float]:               # "loss" and the metrics, over all examples of all processes
-        "Measure the model, with its averaged weights if it has any; `ValueError` where there is no loader."
+        """Measure the model, with its averaged weights if it has any; `ValueError` where there is no loader.
+
+        Args:
+            loader: batches; by default the valid loader
+
+        Returns:
+            "loss" and the metrics, over all examples of all processes
+        """
         loader = self.valid_loader if loader is None else loader
         _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
         losses, metrics = self._measure(loader)
@@ -202,7 +217,14 @@ class _Evaluation:
         self,
         loader: Iterable,  # batches x or (x, ...)
     ) -> Tensor | list:    # predictions in the loader's order, on the CPU; a list where the model returns lists
-        "The model's output for every example, with its averaged weights if it has any; `ValueError` where there is no example."
+        """The model's output for every example, with its averaged weights if it has any; `ValueError` where there is no example.
+
+        Args:
+            loader: batches x or (x, ...)
+
+        Returns:
+            predictions in the loader's order, on the CPU; a list where the model returns lists
+        """
         with self._looking():
             parts = [self.model(_inputs(self._to_device(batch))) if _size(batch) else [] for batch in self._share(loader)]
         parts = send_to_device(convert_to_fp32(parts), "cpu")
@@ -216,7 +238,15 @@ class _Evaluation:
         keys: list[str] | None = None,  # columns of the history; by default every loss
         ax: Axes | None = None,         # axes to draw on; opened where None
     ) -> Axes:                          # the axes
-        "Draw the history."
+        """Draw the history.
+
+        Args:
+            keys: columns of the history; by default every loss
+            ax: axes to draw on; opened where None
+
+        Returns:
+            the axes
+        """
         return show_history(self.history, keys, ax)
 
 # %% ../nbs/2_learning/25_learner.ipynb #d7ade0b3
@@ -230,7 +260,17 @@ class _RangeTest:
         steps: int = 100,        # batches, each at a greater rate
         ax: Axes | None = None,  # axes to draw on; opened where None
     ) -> float:                  # a tenth of the rate at which the smoothed loss was lowest
-        "The learning-rate range test (Smith, 2017); afterwards everything is as it was."
+        """The learning-rate range test (Smith, 2017); afterwards everything is as it was.
+
+        Args:
+            low: first learning rate
+            high: last learning rate
+            steps: batches, each at a greater rate
+            ax: axes to draw on; opened where None
+
+        Returns:
+            a tenth of the rate at which the smoothed loss was lowest
+        """
         saved, schedulers, self.schedulers = deepcopy(self.state_dict()), self.schedulers, {}
         try:
             curve = list(self._range_test(np.geomspace(low, high, steps).tolist()))
@@ -272,7 +312,24 @@ def _accelerator(mixed_precision: str | None) -> Accelerator:
 
 
 class Learner(_Step, _Evaluation, _RangeTest, Resumable):
-    "Trains any model on any loader, on CPU or GPU, in one process or in many under `accelerate launch`."
+    """Trains any model on any loader, on CPU or GPU, in one process or in many under `accelerate launch`.
+
+    Args:
+        model: what is trained; a dict of models that are trained together
+        train_loader: batches (x, y), or whatever `step` takes
+        valid_loader: batches that are measured after each epoch
+        loss: loss(model(x), y) -> mean over the batch, or a dict of such
+        optimizer: torch optimizer, or a dict of them; by default AdamW, 1e-3
+        scheduler: torch scheduler, or a dict of them; advanced every step
+        metrics: function(prediction, y), or object with update, compute, reset
+        clip_norm: greatest norm of the gradient of an optimizer's parameters
+        mixed_precision: "no", "bf16" or "fp16"; by default what `accelerate launch` says
+        ema_decay: decay of averaged weights, in [0, 1)
+        checkpoint: file that keeps the state of the run
+        checkpoint_every: steps between two checkpoints; by default each epoch
+        seed: seed of the first epoch; None leaves the generators alone
+        step: step(model, batch) -> loss or dict of losses, in place of `loss`
+    """
 
     def __init__(
         self,
@@ -340,7 +397,15 @@ class Learner(_Step, _Evaluation, _RangeTest, Resumable):
         epochs: int,           # epochs to add; with resume, how many there are to be in all
         resume: bool = False,  # go on from the checkpoint, if the file exists
     ) -> list[dict]:           # the history: a dict an epoch
-        "Train; `ValueError` for a negative number of epochs, and one that names epoch and step where a loss is not finite."
+        """Train; `ValueError` for a negative number of epochs, and one that names epoch and step where a loss is not finite.
+
+        Args:
+            epochs: epochs to add; with resume, how many there are to be in all
+            resume: go on from the checkpoint, if the file exists
+
+        Returns:
+            the history: a dict an epoch
+        """
         _require(epochs >= 0, f"epochs must be at least 0, not {epochs}")
         _require(not resume or self.checkpoint is not None, "resume=True needs checkpoint=PATH")
         if resume and Path(self.checkpoint).exists():

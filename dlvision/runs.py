@@ -24,7 +24,14 @@ from torch.utils.data import DataLoader, IterableDataset
 def seed_everything(
     seed: int,  # at least 0
 ) -> None:      # nothing; the global generators of Python, numpy and torch are set
-    "Seed every global random number generator that training may draw from."
+    """Seed every global random number generator that training may draw from.
+
+    Args:
+        seed: at least 0
+
+    Returns:
+        nothing; the global generators of Python, numpy and torch are set
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -33,7 +40,14 @@ def seed_everything(
 def random_state(
     loader: Iterable | None = None,  # a DataLoader whose own generators are noted too
 ) -> dict:                           # numbers and tensors that `torch.load(weights_only=True)` reads
-    "The state of every random number generator."
+    """The state of every random number generator.
+
+    Args:
+        loader: a DataLoader whose own generators are noted too
+
+    Returns:
+        numbers and tensors that `torch.load(weights_only=True)` reads
+    """
     name, keys, *rest = np.random.get_state()
     state = dict(python=random.getstate(), numpy=[name, torch.from_numpy(keys.astype(np.int64)), *rest],
                  torch=torch.get_rng_state(), loader=[g.get_state() for g in _generators(loader)])  # fmt: skip
@@ -44,7 +58,15 @@ def set_random_state(
     state: dict,                     # what `random_state` returned
     loader: Iterable | None = None,  # the same loader, or another built alike
 ) -> None:                           # nothing; the next random numbers are those that followed then
-    "Put every random number generator back."
+    """Put every random number generator back.
+
+    Args:
+        state: what `random_state` returned
+        loader: the same loader, or another built alike
+
+    Returns:
+        nothing; the next random numbers are those that followed then
+    """
     name, keys, *rest = state["numpy"]
     random.setstate(state["python"])
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
@@ -88,7 +110,16 @@ def check_shapes(
     expected: Mapping[str, Tensor],  # tensors by name, as the model has them
     where: object,                   # where they were read from, for the message
 ) -> None:                           # nothing, or `ValueError`
-    "Name the first tensor that is absent on one side or differs in shape."
+    """Name the first tensor that is absent on one side or differs in shape.
+
+    Args:
+        found: tensors by name, as they were read
+        expected: tensors by name, as the model has them
+        where: where they were read from, for the message
+
+    Returns:
+        nothing, or `ValueError`
+    """
     for name in dict.fromkeys([*expected, *found]):
         there, here = (tuple(x[name].shape) if name in x else "absent" for x in (found, expected))
         if there != here:
@@ -99,7 +130,15 @@ def save_weights(
     model: nn.Module,  # any module; a tensor that has several names is written under each
     path: str | Path,  # the file, by custom NAME.safetensors
 ) -> None:             # nothing; the file appears whole or not at all
-    "Write parameters and buffers as safetensors."
+    """Write parameters and buffers as safetensors.
+
+    Args:
+        model: any module; a tensor that has several names is written under each
+        path: the file, by custom NAME.safetensors
+
+    Returns:
+        nothing; the file appears whole or not at all
+    """
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     _write(path, partial(save_file, state))
 
@@ -108,7 +147,15 @@ def load_weights(
     model: nn.Module,  # a module of the same architecture, changed in place
     path: str | Path,  # a safetensors file
 ) -> nn.Module:        # the model
-    "Read weights into a model; `ValueError` where a tensor is absent or of another shape."
+    """Read weights into a model; `ValueError` where a tensor is absent or of another shape.
+
+    Args:
+        model: a module of the same architecture, changed in place
+        path: a safetensors file
+
+    Returns:
+        the model
+    """
     state = _read(path, load_file)
     check_shapes(state, model.state_dict(), path)
     model.load_state_dict(state)
@@ -119,7 +166,15 @@ def save_state(
     state: dict,       # numbers, strings, tensors, and lists and dicts of them
     path: str | Path,  # the file
 ) -> None:             # nothing; the file appears whole or not at all
-    "Write the state of a run."
+    """Write the state of a run.
+
+    Args:
+        state: numbers, strings, tensors, and lists and dicts of them
+        path: the file
+
+    Returns:
+        nothing; the file appears whole or not at all
+    """
     _write(path, partial(torch.save, state))
 
 
@@ -127,7 +182,15 @@ def load_state(
     path: str | Path,                    # what `save_state` wrote
     device: str | torch.device = "cpu",  # where the tensors go
 ) -> dict:                               # the state
-    "Read the state of a run, without running code that the file might hold; `ValueError` where it is broken."
+    """Read the state of a run, without running code that the file might hold; `ValueError` where it is broken.
+
+    Args:
+        path: what `save_state` wrote
+        device: where the tensors go
+
+    Returns:
+        the state
+    """
     return _read(path, partial(torch.load, map_location=device, weights_only=True))
 
 # %% ../nbs/9_workshop/96_runs.ipynb #d9a4e28a
@@ -135,7 +198,12 @@ def set_epoch(
     loader: Iterable,  # any loader
     epoch: int,        # epochs done
 ) -> None:             # nothing
-    "Tell the loader, or its sampler, which epoch comes next, if it wants to know."
+    """Tell the loader, or its sampler, which epoch comes next, if it wants to know.
+
+    Args:
+        loader: any loader
+        epoch: epochs done
+    """
     for part in _parts(loader):
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
@@ -146,7 +214,16 @@ def skip_batches(
     start: int,        # batches that are done
     state: dict,       # `random_state` at the start of the epoch
 ) -> Iterator:         # the batches that follow; the random state is as it was before the call
-    "The rest of an epoch that was broken off."
+    """The rest of an epoch that was broken off.
+
+    Args:
+        loader: any loader
+        start: batches that are done
+        state: `random_state` at the start of the epoch
+
+    Returns:
+        the batches that follow; the random state is as it was before the call
+    """
     if hasattr(loader, "batches"):
         return iter(loader.batches(start=start))
     now = random_state(loader)
@@ -192,7 +269,16 @@ def share(
     rank: int,         # this process, 0 to world - 1
     world: int,        # number of processes
 ) -> Iterable:         # as many batches, each this process's part; the parts differ by at most one example
-    "What one of several processes loads."
+    """What one of several processes loads.
+
+    Args:
+        loader: global batches: a DataLoader, a loader with a method `shard(rank, world)`, or any iterable
+        rank: this process, 0 to world - 1
+        world: number of processes
+
+    Returns:
+        as many batches, each this process's part; the parts differ by at most one example
+    """
     if world == 1:
         return loader
     if hasattr(loader, "shard"):
@@ -207,7 +293,14 @@ def share(
 def join(
     parts: Sequence,  # for each process its part of a batch: tensors or lists, empty ones too
 ) -> Tensor | list:   # the batch
-    "Undo `share`."
+    """Undo `share`.
+
+    Args:
+        parts: for each process its part of a batch: tensors or lists, empty ones too
+
+    Returns:
+        the batch
+    """
     n = sum(len(part) for part in parts)
     whole = parts[0].new_empty(n, *parts[0].shape[1:]) if isinstance(parts[0], Tensor) else [None] * n
     for rank, part in enumerate(parts):
@@ -217,7 +310,11 @@ def join(
 
 # %% ../nbs/9_workshop/96_runs.ipynb #30ae1568
 class LossLog:
-    "The mean of each loss over an epoch, and the watch for one that is not finite."
+    """The mean of each loss over an epoch, and the watch for one that is not finite.
+
+    Args:
+        window: steps between two looks: reading a number waits for the device
+    """
 
     def __init__(
         self,
@@ -232,7 +329,17 @@ class LossLog:
         values: Tensor,          # (K,) losses
         count: float | Tensor,   # examples that they are means of
     ) -> None:                   # nothing; may raise what `read` raises
-        "Note the losses of a step."
+        """Note the losses of a step.
+
+        Args:
+            where: epoch and step, from 1
+            names: K names
+            values: (K,) losses
+            count: examples that they are means of
+
+        Returns:
+            nothing; may raise what `read` raises
+        """
         self.pending.append((where, names, values, count))
         if len(self.pending) >= self.window:
             self.read()
@@ -256,7 +363,11 @@ class LossLog:
         self,
         state: dict,  # what `state_dict` returned
     ) -> None:        # nothing
-        "Go back to the sums of a state; what was noted since is forgotten."
+        """Go back to the sums of a state; what was noted since is forgotten.
+
+        Args:
+            state: what `state_dict` returned
+        """
         self.totals, self.pending = state["totals"], []
 
     def means(self) -> dict[str, float]:
@@ -283,7 +394,12 @@ class Resumable:
         state: dict,                  # what `state_dict` returned
         where: object = "the state",  # its origin, for the message
     ) -> None:                        # nothing
-        "Go back to a state; `ValueError`, and nothing is changed, where it is another model's or no state of a run."
+        """Go back to a state; `ValueError`, and nothing is changed, where it is another model's or no state of a run.
+
+        Args:
+            state: what `state_dict` returned
+            where: its origin, for the message
+        """
         needed = [*self._groups(), *self._values, "random"]
         if absent := [name for name in needed if not isinstance(state, Mapping) or name not in state]:
             raise ValueError(f"{where} is no state of a run: {', '.join(absent)} absent")
@@ -303,7 +419,14 @@ class Resumable:
         self,
         path: str | Path | None = None,  # the file; by default `checkpoint`
     ) -> None:                           # nothing; the file is replaced whole or left as it was
-        "Write the state; `ValueError`, and the old file stays, where a loss or a weight is not finite."
+        """Write the state; `ValueError`, and the old file stays, where a loss or a weight is not finite.
+
+        Args:
+            path: the file; by default `checkpoint`
+
+        Returns:
+            nothing; the file is replaced whole or left as it was
+        """
         state = self.state_dict()
         weights = [p for model in self._groups()["models"].values() for p in model.named_parameters()]
         bad = [name for name, p in weights if not torch.isfinite(p).all()]  # a buffer may be infinite: a mask of -inf
@@ -317,6 +440,10 @@ class Resumable:
         self,
         path: str | Path | None = None,  # the file; by default `checkpoint`
     ) -> None:                           # nothing
-        "Read the state; `ValueError` where the file holds another model's, or no state of a run."
+        """Read the state; `ValueError` where the file holds another model's, or no state of a run.
+
+        Args:
+            path: the file; by default `checkpoint`
+        """
         path = path or self.checkpoint
         self.load_state_dict(load_state(path, self.device), path)

@@ -22,7 +22,13 @@ def check_images(
     channels: int,  # channels that it takes
     smallest: int,  # least height and width that it takes, pixels
 ) -> None:          # nothing
-    "`ValueError` unless `x` is a batch (N, `channels`, H, W) with sides of at least `smallest` pixels."
+    """`ValueError` unless `x` is a batch (N, `channels`, H, W) with sides of at least `smallest` pixels.
+
+    Args:
+        x: what a network was given
+        channels: channels that it takes
+        smallest: least height and width that it takes, pixels
+    """
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"expected images of shape (N, {channels}, H, W), not {tuple(x.shape)}")
     if min(x.shape[-2:]) < smallest:
@@ -34,7 +40,15 @@ def channels_last(
     x: Tensor,          # (N, C, H, W)
     least: int = 2**17, # pixels in the batch, N x H x W, from which it is worth while: three photographs of 224 x 224
 ) -> Tensor:            # the same values, in another order in memory
-    "`x` with the channels of each pixel side by side, which convolutions read faster, where it has `least` pixels."
+    """`x` with the channels of each pixel side by side, which convolutions read faster, where it has `least` pixels.
+
+    Args:
+        x: (N, C, H, W)
+        least: pixels in the batch, N x H x W, from which it is worth while: three photographs of 224 x 224
+
+    Returns:
+        the same values, in another order in memory
+    """
     return x.contiguous(memory_format=torch.channels_last) if x[:, :1].numel() >= least else x
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #12be3cd6
@@ -47,7 +61,13 @@ class ImageModel(nn.Module):
         strict: bool = True,              # refuse missing and unexpected names too
         assign: bool = False,             # take the tensors themselves instead of copying their values
     ):                                    # missing and unexpected names, as torch reports them
-        "Load weights; `ValueError` names each tensor whose shape is not the expected one."
+        """Load weights; `ValueError` names each tensor whose shape is not the expected one.
+
+        Args:
+            state_dict: tensor of each parameter and buffer
+            strict: refuse missing and unexpected names too
+            assign: take the tensors themselves instead of copying their values
+        """
         own = self.state_dict()
         wrong = [f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
                  for name, value in state_dict.items() if name in own and own[name].shape != value.shape]
@@ -60,7 +80,12 @@ def he_init(
     model: nn.Module,                 # changed in place
     linear_std: float | None = None,  # standard deviation for dense layers; None leaves them as torch made them
 ) -> None:                            # nothing
-    "He's initialisation (2015) for every convolution: variance 2 / (k k c_out), biases 0."
+    """He's initialisation (2015) for every convolution: variance 2 / (k k c_out), biases 0.
+
+    Args:
+        model: changed in place
+        linear_std: standard deviation for dense layers; None leaves them as torch made them
+    """
     for m in model.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -76,7 +101,15 @@ def strange_weights(
     model: nn.Module,      # any network; it stays as it is, and may be on the meta device
     seed: int = 0,         # gives the weights
 ) -> dict[str, Tensor]:    # a state dict that fits it
-    "Random weights, biases and statistics unlike any initialisation, scaled so that deep networks neither explode nor fade."
+    """Random weights, biases and statistics unlike any initialisation, scaled so that deep networks neither explode nor fade.
+
+    Args:
+        model: any network; it stays as it is, and may be on the meta device
+        seed: gives the weights
+
+    Returns:
+        a state dict that fits it
+    """
     state, generator = {}, torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         state[name] = torch.zeros(value.shape, dtype=value.dtype)
@@ -93,7 +126,15 @@ def count_parameters(
     model: nn.Module,            # any module
     trainable: bool = False,     # count only what a gradient changes
 ) -> int:                        # number of scalars
-    "How many numbers a model learns."
+    """How many numbers a model learns.
+
+    Args:
+        model: any module
+        trainable: count only what a gradient changes
+
+    Returns:
+        number of scalars
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #6e311577
@@ -101,7 +142,15 @@ def count_flops(
     model: nn.Module,                         # any module on images
     input_size: Sequence[int] = (3, 224, 224), # (C, H, W) of one image
 ) -> int:                                     # additions and multiplications of convolutions and dense layers, one image
-    "Floating-point operations of one forward pass, two for each multiply-add; nothing is computed to count them."
+    """Floating-point operations of one forward pass, two for each multiply-add; nothing is computed to count them.
+
+    Args:
+        model: any module on images
+        input_size: (C, H, W) of one image
+
+    Returns:
+        additions and multiplications of convolutions and dense layers, one image
+    """
     total = 0
 
     def count(module, inputs, output):
@@ -122,7 +171,12 @@ def count_flops(
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #3d356b7d
 class LeNet5(ImageModel):
-    "LeNet-5 (LeCun et al. 1998) on 32 x 32 images: two convolutions with pooling, then three dense layers."
+    """LeNet-5 (LeCun et al. 1998) on 32 x 32 images: two convolutions with pooling, then three dense layers.
+
+    Args:
+        num_classes: size of the output
+        in_channels: channels of the image
+    """
 
     def __init__(
         self,
@@ -146,7 +200,12 @@ class LeNet5(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #0072b91f
 class AlexNet(ImageModel):
-    "AlexNet (Krizhevsky, Sutskever and Hinton 2012) in the one-tower form that torchvision publishes weights for."
+    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) in the one-tower form that torchvision publishes weights for.
+
+    Args:
+        num_classes: size of the output
+        dropout: share of units dropped before each hidden dense layer
+    """
 
     def __init__(
         self,
@@ -178,7 +237,15 @@ VGG_LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19:
 
 
 class VGG(ImageModel):
-    "VGG (Simonyan and Zisserman 2014): nothing but 3 x 3 convolutions and five halvings; `ValueError` for another depth."
+    """VGG (Simonyan and Zisserman 2014): nothing but 3 x 3 convolutions and five halvings; `ValueError` for another depth.
+
+    Args:
+        depth: layers with weights: 11, 13, 16 or 19
+        batch_norm: batch normalisation after each convolution
+        num_classes: size of the output
+        init_weights: He's initialisation; False leaves torch's
+        dropout: share of units dropped after each hidden dense layer
+    """
 
     def __init__(
         self,
@@ -215,7 +282,13 @@ class VGG(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #958c1d44
 class BasicConv2d(nn.Module):
-    "Convolution, batch normalisation, ReLU: the unit that GoogLeNet is built of."
+    """Convolution, batch normalisation, ReLU: the unit that GoogLeNet is built of.
+
+    Args:
+        in_channels: channels of the input
+        out_channels: channels of the output
+        **kwargs: `kernel_size`, `stride`, `padding` of the convolution
+    """
 
     def __init__(
         self,
@@ -233,7 +306,18 @@ class BasicConv2d(nn.Module):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #3b3fa6ec
 class InceptionBlock(ImageModel):
-    "GoogLeNet's inception (Szegedy et al. 2014): four branches with windows of different size, side by side."
+    """GoogLeNet's inception (Szegedy et al. 2014): four branches with windows of different size, side by side.
+
+    Args:
+        in_channels: channels of the input
+        ch1x1: output channels of the 1 x 1 branch
+        ch3x3red: channels to which the second branch is squeezed first
+        ch3x3: output channels of the second branch
+        ch5x5red: channels to which the third branch is squeezed first
+        ch5x5: output channels of the third branch
+        pool_proj: output channels of the pooling branch
+        conv_block: the unit
+    """
 
     def __init__(
         self,
@@ -263,7 +347,14 @@ class InceptionBlock(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #fa19b43e
 class Fire(nn.Module):
-    "SqueezeNet's module: squeeze to few channels, expand by 1 x 1 and 3 x 3 windows side by side."
+    """SqueezeNet's module: squeeze to few channels, expand by 1 x 1 and 3 x 3 windows side by side.
+
+    Args:
+        inplanes: channels of the input
+        squeeze_planes: channels between
+        expand1x1_planes: output channels of the 1 x 1 windows
+        expand3x3_planes: output channels of the 3 x 3 windows
+    """
 
     def __init__(
         self,
@@ -284,7 +375,13 @@ class Fire(nn.Module):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #67c222d4
 class SqueezeNet(ImageModel):
-    "SqueezeNet (Iandola et al. 2016): AlexNet's accuracy with a fiftieth of its weights; `ValueError` for another version."
+    """SqueezeNet (Iandola et al. 2016): AlexNet's accuracy with a fiftieth of its weights; `ValueError` for another version.
+
+    Args:
+        version: "1_0" or "1_1", which pools earlier and costs less
+        num_classes: size of the output
+        dropout: share of channels dropped before the last convolution
+    """
 
     def __init__(
         self,
@@ -322,7 +419,15 @@ def round_channels(
     channels: float,  # wanted number
     divisor: int = 8, # the result is a multiple of it
 ) -> int:             # nearest multiple, at least `divisor` and at least 90 % of `channels`
-    "Channels that hardware likes."
+    """Channels that hardware likes.
+
+    Args:
+        channels: wanted number
+        divisor: the result is a multiple of it
+
+    Returns:
+        nearest multiple, at least `divisor` and at least 90 % of `channels`
+    """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
@@ -333,7 +438,15 @@ def _conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #1f043d6b
 class InvertedResidual(nn.Module):
-    "MobileNetV2's block: widen by 1 x 1, filter each channel alone, narrow by 1 x 1; add the input where shapes allow."
+    """MobileNetV2's block: widen by 1 x 1, filter each channel alone, narrow by 1 x 1; add the input where shapes allow.
+
+    Args:
+        inp: channels of the input
+        oup: channels of the output
+        stride: 1 or 2
+        expand_ratio: how many times wider the middle is
+        norm_layer: normalisation of so many channels
+    """
 
     def __init__(
         self,
@@ -361,7 +474,17 @@ MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 
 
 
 class MobileNetV2(ImageModel):
-    "MobileNetV2 (Sandler et al. 2018): depthwise separable convolutions in inverted residuals."
+    """MobileNetV2 (Sandler et al. 2018): depthwise separable convolutions in inverted residuals.
+
+    Args:
+        num_classes: size of the output
+        width_mult: factor on all widths
+        inverted_residual_setting: rows (expand_ratio, channels, repeats, stride)
+        round_nearest: widths are multiples of it
+        block: what is repeated
+        norm_layer: normalisation of so many channels
+        dropout: share of features dropped before the output
+    """
 
     def __init__(
         self,
@@ -392,7 +515,14 @@ class MobileNetV2(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #a26a00b0
 class DenseNetwork(ImageModel):
-    "Only dense layers, each with ReLU and dropout: the network that knows nothing of neighbouring pixels."
+    """Only dense layers, each with ReLU and dropout: the network that knows nothing of neighbouring pixels.
+
+    Args:
+        in_features: numbers in an image, C x H x W
+        hidden: units of each hidden layer
+        num_classes: size of the output
+        dropout: share of units dropped after each hidden layer
+    """
 
     def __init__(
         self,

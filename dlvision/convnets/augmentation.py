@@ -19,7 +19,15 @@ def mirror_index(
     i: Tensor,  # long, any shape; indices in -(size - 1) ... 2 (size - 1)
     size: int,  # number of rows or columns, >= 1
 ) -> Tensor:    # same shape, in 0 ... size - 1
-    "Indices outside an image, reflected at its first and last pixel."
+    """Indices outside an image, reflected at its first and last pixel.
+
+    Args:
+        i: long, any shape; indices in -(size - 1) ... 2 (size - 1)
+        size: number of rows or columns, >= 1
+
+    Returns:
+        same shape, in 0 ... size - 1
+    """
     last = size - 1
     return last - (last - i.abs()).abs()
 
@@ -30,7 +38,17 @@ def move(
     dx: Tensor,       # (N,) long, columns likewise; to the left
     mirrored: Tensor, # (N,) bool, whether left and right change places first
 ) -> Tensor:          # (N, C, H, W), channels last in memory
-    "Move and mirror each image of a batch by its own amount; what is missing at the border is reflected."
+    """Move and mirror each image of a batch by its own amount; what is missing at the border is reflected.
+
+    Args:
+        images: (N, C, H, W)
+        dy: (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
+        dx: (N,) long, columns likewise; to the left
+        mirrored: (N,) bool, whether left and right change places first
+
+    Returns:
+        (N, C, H, W), channels last in memory
+    """
     n, c, h, w = images.shape
     y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     rows = mirror_index(y + dy[:, None], h)
@@ -49,7 +67,17 @@ def jitter(
     contrast: Tensor,   # (N,) factors >= 0
     saturation: Tensor, # (N,) factors >= 0
 ) -> Tensor:            # (N, 3, H, W) in [0, 1]
-    "Change brightness, then contrast, then saturation of each image by its own factors."
+    """Change brightness, then contrast, then saturation of each image by its own factors.
+
+    Args:
+        images: (N, 3, H, W) RGB in [0, 1]
+        brightness: (N,) factors >= 0
+        contrast: (N,) factors >= 0
+        saturation: (N,) factors >= 0
+
+    Returns:
+        (N, 3, H, W) in [0, 1]
+    """
     def grey(x: Tensor) -> Tensor:
         return (x * x.new_tensor(GREY_WEIGHTS)[:, None, None]).sum(1, keepdim=True)
 
@@ -67,7 +95,17 @@ def cut_out(
     left: Tensor,   # (N,) long, first hidden column; may lie outside
     size: int,      # side of the square, pixels
 ) -> Tensor:        # (N, C, H, W)
-    "Hide a square of each image behind the batch's mean colour (DeVries and Taylor, 2017)."
+    """Hide a square of each image behind the batch's mean colour (DeVries and Taylor, 2017).
+
+    Args:
+        images: (N, C, H, W)
+        top: (N,) long, first hidden row; may lie outside
+        left: (N,) long, first hidden column; may lie outside
+        size: side of the square, pixels
+
+    Returns:
+        (N, C, H, W)
+    """
     h, w = images.shape[-2:]
     y = torch.arange(h, device=images.device) - top[:, None]
     x = torch.arange(w, device=images.device) - left[:, None]
@@ -83,7 +121,19 @@ def augment_batch(
     color: float = 0.0,                        # brightness, contrast and saturation change by up to so much, in [0, 1]
     generator: torch.Generator | None = None,  # of the images' device; by default torch's own
 ) -> Tensor:                                   # (N, C, H, W), channels last in memory
-    "A variation of each image, drawn for each alone; `ValueError` for amounts out of range."
+    """A variation of each image, drawn for each alone; `ValueError` for amounts out of range.
+
+    Args:
+        images: (N, C, H, W) float; for `color` RGB in [0, 1]
+        shift: move by up to so many pixels each way, 0 ... min(H, W) - 1
+        flip: probability of a mirror image, in [0, 1]
+        cutout: side of the hidden square, pixels; its centre is anywhere in the image
+        color: brightness, contrast and saturation change by up to so much, in [0, 1]
+        generator: of the images' device; by default torch's own
+
+    Returns:
+        (N, C, H, W), channels last in memory
+    """
     n, _, h, w = images.shape
     if not (0 <= shift < min(h, w) and 0 <= flip <= 1 and cutout >= 0 and 0 <= color <= 1):
         raise ValueError(f"cannot augment {h} x {w} images with {shift=}, {flip=}, {cutout=}, {color=}")
@@ -103,7 +153,18 @@ def mixup(
     alpha: float = 0.2,                        # > 0; near 0 hardly any mixing, 1 all shares equally often
     generator: torch.Generator | None = None,  # by default torch's own
 ) -> tuple[Tensor, Tensor]:                    # images (N, C, H, W), label shares (N, K) which add up to 1
-    "Mix each image and label with its neighbour in the batch by one share for all (Zhang et al., 2018); `ValueError` for bad arguments."
+    """Mix each image and label with its neighbour in the batch by one share for all (Zhang et al., 2018); `ValueError` for bad arguments.
+
+    Args:
+        images: (N, C, H, W) float
+        labels: (N,) long, class numbers
+        num_classes: K
+        alpha: > 0; near 0 hardly any mixing, 1 all shares equally often
+        generator: by default torch's own
+
+    Returns:
+        images (N, C, H, W), label shares (N, K) which add up to 1
+    """
     if alpha <= 0:
         raise ValueError(f"alpha must be above 0, not {alpha}")
     if len(images) != len(labels) or labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
@@ -115,7 +176,11 @@ def mixup(
 
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #7f4885d8
 class MultiView(nn.Module):
-    "A model's mean logits over six views of each image: moved by a pixel to two sides, or not, each with its mirror image."
+    """A model's mean logits over six views of each image: moved by a pixel to two sides, or not, each with its mirror image.
+
+    Args:
+        model: images (N, C, H, W) -> logits (N, K)
+    """
 
     def __init__(
         self,
@@ -128,7 +193,14 @@ class MultiView(nn.Module):
         self,
         x: Tensor,  # (N, C, H, W)
     ) -> Tensor:    # (N, K) logits; the unmoved views count twice
-        "The weighted mean."
+        """The weighted mean.
+
+        Args:
+            x: (N, C, H, W)
+
+        Returns:
+            (N, K) logits; the unmoved views count twice
+        """
         logits = 0.0
         for shift, weight in ((0, 0.25), (-1, 0.125), (1, 0.125)):
             to = torch.full((len(x),), shift, device=x.device)
@@ -138,7 +210,13 @@ class MultiView(nn.Module):
 
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #cdcc6031
 class Augmented:
-    "A loader whose images vary anew in every epoch."
+    """A loader whose images vary anew in every epoch.
+
+    Args:
+        loader: batches (images (B, C, H, W), labels); its `set_epoch`, where it has one, is called
+        seed: of the variations, together with the epoch's number
+        **variations: `shift`, `flip`, `cutout`, `color` of `augment_batch`
+    """
 
     def __init__(
         self,
@@ -155,7 +233,11 @@ class Augmented:
         self,
         epoch: int,  # number of the next pass, from 0
     ) -> None:
-        "Choose the epoch, hence the variations, of the next pass."
+        """Choose the epoch, hence the variations, of the next pass.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
         self.epoch = epoch
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)

@@ -26,7 +26,18 @@ def conv3x3(
     groups: int = 1,   # groups of channels that do not mix
     dilation: int = 1, # distance between the window's pixels
 ) -> nn.Conv2d:        # keeps height and width at stride 1
-    "A 3 x 3 convolution without bias, since the batch normalisation after it has one."
+    """A 3 x 3 convolution without bias, since the batch normalisation after it has one.
+
+    Args:
+        in_channels: channels of the input
+        out_channels: channels of the output
+        stride: step of the window, pixels
+        groups: groups of channels that do not mix
+        dilation: distance between the window's pixels
+
+    Returns:
+        keeps height and width at stride 1
+    """
     return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #64e5a861
@@ -43,7 +54,18 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #8f8c16b9
 class BasicBlock(ResidualBlock):
-    "Two 3 x 3 convolutions: the block of ResNet-18 and 34."
+    """Two 3 x 3 convolutions: the block of ResNet-18 and 34.
+
+    Args:
+        inplanes: channels of the input
+        planes: channels of the output
+        stride: step of the first convolution
+        downsample: shortcut where the shape changes
+        groups: only 1: `ValueError` otherwise
+        base_width: only 64: `ValueError` otherwise
+        dilation: only 1: `ValueError` otherwise
+        norm_layer: normalisation of so many channels
+    """
 
     def __init__(
         self,
@@ -77,7 +99,18 @@ class PlainBlock(BasicBlock):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #9949abbb
 class Bottleneck(ResidualBlock):
-    "1 x 1 down, 3 x 3, 1 x 1 up: the block of ResNet-50, 101 and 152, with the stride in the middle as torchvision has it."
+    """1 x 1 down, 3 x 3, 1 x 1 up: the block of ResNet-50, 101 and 152, with the stride in the middle as torchvision has it.
+
+    Args:
+        inplanes: channels of the input
+        planes: a quarter of the channels of the output
+        stride: step of the 3 x 3 convolution
+        downsample: shortcut where the shape changes
+        groups: groups of the 3 x 3 convolution (ResNeXt)
+        base_width: width of the middle for 64 planes (wide ResNet)
+        dilation: of the 3 x 3 convolution
+        norm_layer: normalisation of so many channels
+    """
 
     expansion = 4
 
@@ -111,7 +144,17 @@ def projection(
     stride: int,       # how much smaller the output is
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
 ) -> nn.Module:        # the shortcut
-    "Shortcut by a learned 1 x 1 convolution, for ImageNet."
+    """Shortcut by a learned 1 x 1 convolution, for ImageNet.
+
+    Args:
+        in_channels: channels of the block's input
+        out_channels: channels of its output
+        stride: how much smaller the output is
+        norm_layer: normalisation of so many channels
+
+    Returns:
+        the shortcut
+    """
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(out_channels))
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #797cc57d
@@ -126,7 +169,22 @@ def make_stage(
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
     **kwargs,                       # more arguments of `block`
 ) -> nn.Sequential:                 # the stage
-    "Blocks in a row, of which only the first changes the shape."
+    """Blocks in a row, of which only the first changes the shape.
+
+    Args:
+        block: what is repeated
+        inplanes: channels of the input
+        planes: the blocks' `planes`
+        blocks: how many
+        stride: of the first block
+        shortcut: builds a shortcut where the shape changes
+        dilations: of the first block and of the others
+        norm_layer: normalisation of so many channels
+        **kwargs: more arguments of `block`
+
+    Returns:
+        the stage
+    """
     channels = planes * block.expansion
     change = shortcut(inplanes, channels, stride, norm_layer) if stride != 1 or inplanes != channels else None
     first = block(inplanes, planes, stride, change, dilation=dilations[0], norm_layer=norm_layer, **kwargs)
@@ -139,7 +197,18 @@ torch.fx.wrap("channels_last")
 
 
 class ResNet(ImageModel):
-    "ResNet (He, Zhang, Ren and Sun 2015) for photographs: a stem that quarters the image, four stages, a dense layer."
+    """ResNet (He, Zhang, Ren and Sun 2015) for photographs: a stem that quarters the image, four stages, a dense layer.
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`
+        layers: blocks in each of the four stages
+        num_classes: size of the output
+        zero_init_residual: let every block start as its shortcut
+        groups: groups of the 3 x 3 convolutions (ResNeXt)
+        width_per_group: width of the middle for 64 planes (wide ResNet)
+        replace_stride_with_dilation: for stages 2 to 4: spread the windows, keep the size
+        norm_layer: normalisation of so many channels; None: BatchNorm2d
+    """
 
     def __init__(
         self,
@@ -188,7 +257,17 @@ def with_weights(
     name: str,        # torchvision's name of the model, for weights given by name
     progress: bool = True, # show a bar where the weights are downloaded
 ) -> nn.Module:       # the same model
-    "`model` with `weights`; only torchvision's are downloaded. `ValueError` where they have another shape."
+    """`model` with `weights`; only torchvision's are downloaded. `ValueError` where they have another shape.
+
+    Args:
+        model: changed in place
+        weights: None, a safetensors file, torchvision's `ResNet18_Weights.DEFAULT`, or such a member's name
+        name: torchvision's name of the model, for weights given by name
+        progress: show a bar where the weights are downloaded
+
+    Returns:
+        the same model
+    """
     if isinstance(weights, str) and not weights.endswith(".safetensors"):
         from torchvision.models import get_model_weights  # here, so that only who asks for torchvision's needs it
 
@@ -206,7 +285,16 @@ def resnet18(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 18 layers with weights
-    "ResNet-18: two basic blocks a stage."
+    """ResNet-18: two basic blocks a stage.
+
+    Args:
+        weights: as in `with_weights`; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        18 layers with weights
+    """
     return with_weights(ResNet(BasicBlock, (2, 2, 2, 2), **kwargs), weights, "resnet18", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #94446616
@@ -216,7 +304,16 @@ def resnet34(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 34 layers with weights
-    "ResNet-34: 3, 4, 6 and 3 basic blocks."
+    """ResNet-34: 3, 4, 6 and 3 basic blocks.
+
+    Args:
+        weights: as in `with_weights`; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        34 layers with weights
+    """
     return with_weights(ResNet(BasicBlock, (3, 4, 6, 3), **kwargs), weights, "resnet34", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #d1f1710d
@@ -226,7 +323,16 @@ def resnet50(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 50 layers with weights
-    "ResNet-50: the 34-layer network with bottlenecks."
+    """ResNet-50: the 34-layer network with bottlenecks.
+
+    Args:
+        weights: as in `with_weights`; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        50 layers with weights
+    """
     return with_weights(ResNet(Bottleneck, (3, 4, 6, 3), **kwargs), weights, "resnet50", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #656777f7
@@ -236,7 +342,16 @@ def resnet101(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 101 layers with weights
-    "ResNet-101: 23 bottlenecks in the third stage."
+    """ResNet-101: 23 bottlenecks in the third stage.
+
+    Args:
+        weights: as in `with_weights`; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        101 layers with weights
+    """
     return with_weights(ResNet(Bottleneck, (3, 4, 23, 3), **kwargs), weights, "resnet101", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #59d2ed5b
@@ -246,12 +361,28 @@ def resnet152(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 152 layers with weights
-    "ResNet-152: 3, 8, 36 and 3 bottlenecks."
+    """ResNet-152: 3, 8, 36 and 3 bottlenecks.
+
+    Args:
+        weights: as in `with_weights`; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        152 layers with weights
+    """
     return with_weights(ResNet(Bottleneck, (3, 8, 36, 3), **kwargs), weights, "resnet152", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #6b95fff9
 class ZeroPad(nn.Module):
-    "A shortcut without weights: every `stride`-th pixel, and half of the new channels as zeros on each side."
+    """A shortcut without weights: every `stride`-th pixel, and half of the new channels as zeros on each side.
+
+    Args:
+        in_channels: channels of the block's input
+        out_channels: channels of its output, more by an even number
+        stride: how much smaller the output is
+        norm_layer: not used: there is nothing to normalise
+    """
 
     def __init__(
         self,
@@ -269,7 +400,15 @@ class ZeroPad(nn.Module):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #7e916e83
 class CifarResNet(ImageModel):
-    "The ResNet paper's network for small images: a 3 x 3 stem, three stages of n blocks, 6 n + 2 layers in all."
+    """The ResNet paper's network for small images: a 3 x 3 stem, three stages of n blocks, 6 n + 2 layers in all.
+
+    Args:
+        depth: layers with weights, 6 n + 2: `ValueError` otherwise
+        num_classes: size of the output
+        in_channels: channels of the image
+        width: channels of the first stage, even; doubled twice
+        block: `PlainBlock` for the network without shortcuts
+    """
 
     def __init__(
         self,
@@ -303,7 +442,16 @@ def cifar_resnet(
     weights: str | Path | None = None, # a safetensors file; None for random weights
     **kwargs,        # of `CifarResNet`
 ) -> CifarResNet:    # the network
-    "A ResNet for 32 x 32 images; it wants them normalised as its weights were trained."
+    """A ResNet for 32 x 32 images; it wants them normalised as its weights were trained.
+
+    Args:
+        depth: layers with weights, 6 n + 2: 20, 32, 44, 56, ...
+        weights: a safetensors file; None for random weights
+        **kwargs: of `CifarResNet`
+
+    Returns:
+        the network
+    """
     return with_weights(CifarResNet(depth, **kwargs), weights, "cifar_resnet")
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #d873bbf5
@@ -311,7 +459,15 @@ def random_direction(
     model: nn.Module,           # any network
     generator: torch.Generator, # source of chance
 ) -> dict[str, Tensor]:         # a change for each parameter, by its name
-    "A random direction in weight space whose filters are as long as the model's own; 0 for biases and normalisation."
+    """A random direction in weight space whose filters are as long as the model's own; 0 for biases and normalisation.
+
+    Args:
+        model: any network
+        generator: source of chance
+
+    Returns:
+        a change for each parameter, by its name
+    """
     direction = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
@@ -331,7 +487,20 @@ def loss_surface(
     steps: int = 21,     # points along each side, odd so that the middle is the network itself
     seed: int = 0,       # gives the two directions
 ) -> tuple[Tensor, Tensor]: # positions (steps,) along a side, and the loss (steps, steps)
-    "The loss around a network, over two random filter-normalised directions (Li et al. 2018), in eval mode."
+    """The loss around a network, over two random filter-normalised directions (Li et al. 2018), in eval mode.
+
+    Args:
+        model: a trained network; it stays as it is
+        images: (N, C, H, W)
+        labels: (N,) or whatever `loss` takes
+        loss: of outputs and labels
+        span: the surface reaches from -span to span in both directions
+        steps: points along each side, odd so that the middle is the network itself
+        seed: gives the two directions
+
+    Returns:
+        positions (steps,) along a side, and the loss (steps, steps)
+    """
     if steps < 3 or steps % 2 == 0 or span <= 0:
         raise ValueError(f"an odd number of steps from 3 on and a positive span, not {steps} and {span}")
     generator = torch.Generator().manual_seed(seed)

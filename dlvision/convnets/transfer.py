@@ -64,7 +64,16 @@ def extract_features(
     loader: Iterable,          # batches x or (x, labels, ...)
     layer: str | None = None,  # name of a layer; by default what the head is given
 ) -> tuple[Tensor, Tensor | None]:  # features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
-    "Features of every image, in evaluation mode; `ValueError` for an unknown layer or images that the model does not take."
+    """Features of every image, in evaluation mode; `ValueError` for an unknown layer or images that the model does not take.
+
+    Args:
+        model: any network; its mode is the same afterwards
+        loader: batches x or (x, labels, ...)
+        layer: name of a layer; by default what the head is given
+
+    Returns:
+        features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
+    """
     seen, features, labels = [], [], []
     if layer is None:
         hook = _find_head(model)[1].register_forward_pre_hook(lambda module, inputs: seen.append(_pooled(inputs[0])))
@@ -147,7 +156,18 @@ def linear_probe(
     folds: int = 5,          # of the cross-validation, at most as many as the rarest class has examples
     seed: int = 0,           # of the folds
 ) -> nn.Linear:              # features (N, F) -> scores (N, K); its attribute `C` is what was used
-    "Logistic regression at its minimum, in float64; `ValueError` where labels and features do not fit."
+    """Logistic regression at its minimum, in float64; `ValueError` where labels and features do not fit.
+
+    Args:
+        features: (N, F), as `extract_features` gives them
+        labels: (N,) class numbers from 0, none left out
+        C: trust in the data; by default chosen by cross-validation, or 1 where a class has one example
+        folds: of the cross-validation, at most as many as the rarest class has examples
+        seed: of the folds
+
+    Returns:
+        features (N, F) -> scores (N, K); its attribute `C` is what was used
+    """
     _check_examples(features, labels)
     if C is not None and not C > 0 or folds < 2:
         raise ValueError(f"C must be positive and folds at least 2, not {C} and {folds}")
@@ -176,7 +196,15 @@ def freeze_until(
     model: nn.Module,  # any network, changed in place
     name: str,         # first layer that is trained, like "layer4" or "features.9"; else `ValueError` with the names there are
 ) -> nn.Module:        # the same network
-    "Keep parameters and statistics of every layer defined before the named one; all others are trained."
+    """Keep parameters and statistics of every layer defined before the named one; all others are trained.
+
+    Args:
+        model: any network, changed in place
+        name: first layer that is trained, like "layer4" or "features.9"; else `ValueError` with the names there are
+
+    Returns:
+        the same network
+    """
     _find_layer(model, name)
     frozen = True
     for key, module in model.named_modules():
@@ -213,7 +241,23 @@ def finetune(
     seed: int = 0,                 # of the head and of training
     **kwargs,                      # more arguments of `Learner`, like `mixed_precision` or `loss`
 ) -> Learner:                      # the Learner that did it, with `history` and `model`
-    "Give a pretrained network a head for the classes of `train` and train on; `ValueError` for what does not fit."
+    """Give a pretrained network a head for the classes of `train` and train on; `ValueError` for what does not fit.
+
+    Args:
+        model: any network with a head, changed in place; what `freeze_until` froze stays
+        train: batches (x, labels), class numbers from 0, none left out; has a length
+        valid: batches that are measured after each epoch
+        epochs: passes over `train`; 0 leaves it at the linear probe
+        lr: first learning rate of the head
+        body_lr: that of the body, as a share of `lr`
+        weight_decay: of AdamW
+        probe: start the head as the linear probe; False: at random
+        seed: of the head and of training
+        **kwargs: more arguments of `Learner`, like `mixed_precision` or `loss`
+
+    Returns:
+        the Learner that did it, with `history` and `model`
+    """
     if epochs < 0 or not lr > 0 or not body_lr >= 0 or not hasattr(train, "__len__"):
         raise ValueError(f"a loader with a length, epochs and body_lr from 0 on and lr above 0, not {type(train).__name__}, {epochs}, {body_lr}, {lr}")
     features, labels = extract_features(model, train)

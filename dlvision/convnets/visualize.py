@@ -23,7 +23,14 @@ from torch.overrides import TorchFunctionMode
 def filter_images(
     weight: Tensor,  # (F, C, h, w) weights of a first convolution, C 1 or 3
 ) -> Tensor:         # (F, C, h, w) images in [0, 1]; 0.5 is a weight of zero
-    "Each filter as an image, scaled by its own largest weight; `ValueError` where C is neither 1 nor 3."
+    """Each filter as an image, scaled by its own largest weight; `ValueError` where C is neither 1 nor 3.
+
+    Args:
+        weight: (F, C, h, w) weights of a first convolution, C 1 or 3
+
+    Returns:
+        (F, C, h, w) images in [0, 1]; 0.5 is a weight of zero
+    """
     if weight.ndim != 4 or weight.shape[1] not in (1, 3):
         raise ValueError(f"filters of shape (F, 1, h, w) or (F, 3, h, w) are pictures, not {tuple(weight.shape)}")
     top = weight.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
@@ -34,7 +41,15 @@ def find_layer(
     model: nn.Module,  # any model
     name: str,         # as `named_modules` gives it, like "features.12"
 ) -> nn.Module:        # the layer
-    "The layer of that name; `ValueError` with the nearest names where there is none."
+    """The layer of that name; `ValueError` with the nearest names where there is none.
+
+    Args:
+        model: any model
+        name: as `named_modules` gives it, like "features.12"
+
+    Returns:
+        the layer
+    """
     layers = {key: module for key, module in model.named_modules() if key}
     if name not in layers:
         near = get_close_matches(str(name), layers, n=5, cutoff=0)
@@ -119,14 +134,28 @@ def saliency(
     images: Tensor,                      # (N, C, H, W)
     target: int | Tensor | None = None,  # class, or (N,) classes; by default the predicted ones
 ) -> Tensor:                             # (N, H, W), none negative
-    "How strongly each pixel moves the score of a class; `ValueError` for a class or images that the model has not."
+    """How strongly each pixel moves the score of a class; `ValueError` for a class or images that the model has not.
+
+    Args:
+        model: images (N, C, H, W) -> scores (N, K), before the softmax
+        images: (N, C, H, W)
+        target: class, or (N,) classes; by default the predicted ones
+
+    Returns:
+        (N, H, W), none negative
+    """
     images, scores, _ = _forward(model, images)
     (gradient,) = torch.autograd.grad(_score(scores, target), images)
     return gradient.abs().amax(1)
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #498426d6
 class GradCAM:
-    "Grad-CAM (Selvaraju et al. 2017) of any model at any layer with maps."
+    """Grad-CAM (Selvaraju et al. 2017) of any model at any layer with maps.
+
+    Args:
+        model: images (N, C, H, W) -> scores (N, K), before the softmax
+        layer: name of a layer with output (N, F, h, w), usually the last convolution; else `ValueError`
+    """
 
     def __init__(
         self,
@@ -206,7 +235,19 @@ def top_activations(
     k: int = 9,                # images to keep for each
     batch_size: int = 64,      # images that run through the model at a time
 ) -> dict[int, list[Activation]]:  # for each channel its `k` strongest, strongest first
-    "The images and patches that a feature map likes best; `ValueError` for an unknown layer or channel, or k > N."
+    """The images and patches that a feature map likes best; `ValueError` for an unknown layer or channel, or k > N.
+
+    Args:
+        model: any model on images
+        layer: name of a layer with output (N, F, h, w) or (N, F)
+        images: N images (C, H, W) of one size, on the model's device: a tensor or a dataset
+        channels: numbers of the maps to look at
+        k: images to keep for each
+        batch_size: images that run through the model at a time
+
+    Returns:
+        for each channel its `k` strongest, strongest first
+    """
     if not 1 <= k <= len(images):
         raise ValueError(f"k must be in 1 ... {len(images)}, the number of images, not {k}")
     peaks, channels = [], list(channels)
@@ -258,7 +299,18 @@ def deconvnet(
     channel: int | Tensor | None = None,  # map or class, one or (N,); by default the strongest of each image
     guided: bool = False,                 # guided backpropagation (Springenberg et al. 2014)
 ) -> Tensor:                              # (N, C, H, W) with both signs
-    "Project the strongest unit of a map back to pixels (Zeiler and Fergus 2013); `ValueError` as in `top_activations`."
+    """Project the strongest unit of a map back to pixels (Zeiler and Fergus 2013); `ValueError` as in `top_activations`.
+
+    Args:
+        model: any model with ReLUs
+        images: (N, C, H, W)
+        layer: name of a layer with output (N, F, h, w) or (N, F); by default the model's output
+        channel: map or class, one or (N,); by default the strongest of each image
+        guided: guided backpropagation (Springenberg et al. 2014)
+
+    Returns:
+        (N, C, H, W) with both signs
+    """
     table = dict.fromkeys(_RELUS, partial(_rectify, guided=guided))
     table |= dict.fromkeys((torch.relu_, Tensor.relu_), partial(_rectify, guided=guided, inplace=True))
     images, _, maps = _forward(model, images, layer, mode := _Replaced(table))
@@ -272,7 +324,15 @@ def joint_probabilities(
     features: Tensor,          # (N, D)
     perplexity: float = 30.0,  # neighbours that each point should have, more than 1, less than N - 1
 ) -> Tensor:                   # (N, N) float64, symmetric, with sum 1
-    "How likely two points are neighbours; `ValueError` for a perplexity or features that cannot be."
+    """How likely two points are neighbours; `ValueError` for a perplexity or features that cannot be.
+
+    Args:
+        features: (N, D)
+        perplexity: neighbours that each point should have, more than 1, less than N - 1
+
+    Returns:
+        (N, N) float64, symmetric, with sum 1
+    """
     if features.ndim != 2 or not features.isfinite().all():
         raise ValueError(f"expected finite features (N, D), not {tuple(features.shape)}, {(~features.isfinite()).sum()} not finite")
     n, x = len(features), features.detach().double()
@@ -301,7 +361,15 @@ def kl_divergence(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
 ) -> Tensor:    # the number that t-SNE makes small, in nats
-    "How much the neighbours in the plane differ from those among the features."
+    """How much the neighbours in the plane differ from those among the features.
+
+    Args:
+        p: (N, N) joint probabilities of the features
+        y: (N, 2) places
+
+    Returns:
+        the number that t-SNE makes small, in nats
+    """
     t = _student(y)
     q = (t / t.sum()).clamp(min=torch.finfo(t.dtype).tiny)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
@@ -311,7 +379,15 @@ def kl_gradient(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
 ) -> Tensor:    # (N, 2)
-    "Derivative of `kl_divergence` by `y`."
+    """Derivative of `kl_divergence` by `y`.
+
+    Args:
+        p: (N, N) joint probabilities of the features
+        y: (N, 2) places
+
+    Returns:
+        (N, 2)
+    """
     t = _student(y)
     springs = torch.add(p, t, alpha=-1 / t.sum().item()).mul_(t)
     return 4 * (springs.sum(1, keepdim=True) * y - springs @ y)
@@ -331,7 +407,16 @@ def embed_tsne(
     perplexity: float = 30.0, # neighbours that each point should have
     steps: int = 1000,        # of gradient descent
 ) -> Tensor:                  # (N, 2) places in the plane
-    "Exact t-SNE (van der Maaten and Hinton 2008), deterministic; `ValueError` as in `joint_probabilities`."
+    """Exact t-SNE (van der Maaten and Hinton 2008), deterministic; `ValueError` as in `joint_probabilities`.
+
+    Args:
+        features: (N, D) floating-point, N up to a few thousand; computed in this dtype
+        perplexity: neighbours that each point should have
+        steps: of gradient descent
+
+    Returns:
+        (N, 2) places in the plane
+    """
     p, y = joint_probabilities(features, perplexity).to(features.dtype), _start(features)
     rate, move, gain = max(len(y) / 48, 50.0), torch.zeros_like(y), torch.ones_like(y)
     for step in range(steps):
@@ -350,7 +435,17 @@ def activations(
     images: Sequence[Tensor],  # at least one image (C, H, W), all of one size: a tensor or a dataset
     batch_size: int = 64,      # images that run through the model at a time
 ) -> Tensor:                   # (N, ...) what the layer puts out
-    "The output of a layer for every image; `ValueError` for an unknown layer or no images."
+    """The output of a layer for every image; `ValueError` for an unknown layer or no images.
+
+    Args:
+        model: any model on images
+        layer: name of a layer
+        images: at least one image (C, H, W), all of one size: a tensor or a dataset
+        batch_size: images that run through the model at a time
+
+    Returns:
+        (N, ...) what the layer puts out
+    """
     if not len(images):
         raise ValueError("there are no images")
     return torch.cat([_forward(model, batch, layer)[2] for batch in _batches(images, batch_size)])

@@ -40,7 +40,14 @@ PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_fiel
 def photo(
     name: str,  # one of PHOTOS
 ) -> Tensor:    # (3, H, W), or (1, H, W) for a grey one, float32 in [0, 1]
-    "A photograph that scikit-image ships; `ValueError` for one that it does not."
+    """A photograph that scikit-image ships; `ValueError` for one that it does not.
+
+    Args:
+        name: one of PHOTOS
+
+    Returns:
+        (3, H, W), or (1, H, W) for a grey one, float32 in [0, 1]
+    """
     import skimage.data
 
     if name not in PHOTOS:
@@ -59,7 +66,14 @@ def _split(split: str | None, names: tuple = ("train", "test")) -> str | None:
 def digits(
     split: str | None = None,  # "train" (the first 1,297), "test" (the last 500), or None for all 1,797
 ) -> tuple[Tensor, Tensor]:    # images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
-    "Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the order of the original file."
+    """Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the order of the original file.
+
+    Args:
+        split: "train" (the first 1,297), "test" (the last 500), or None for all 1,797
+
+    Returns:
+        images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -70,7 +84,11 @@ def digits(
 
 # %% ../../nbs/1_images/13_datasets.ipynb #8c5efd98
 def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
-    "100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel."
+    """100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel.
+
+    Returns:
+        images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
+    """
     import skimage.data
 
     images = torch.from_numpy(skimage.data.lfw_subset()).float()[:, None]
@@ -78,13 +96,21 @@ def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 
 
 # %% ../../nbs/1_images/13_datasets.ipynb #06b96abc
 def checkout() -> Path | None:  # its root; None where the package was installed without one
-    "The clone of the course that this package belongs to."
+    """The clone of the course that this package belongs to.
+
+    Returns:
+        its root; None where the package was installed without one
+    """
     root = Path(find_spec("dlvision").origin).resolve().parents[1]
     return root if (root / "settings.ini").exists() else None
 
 
 def data_root() -> Path:  # the folder, which need not exist
-    "Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache folder."
+    """Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache folder.
+
+    Returns:
+        the folder, which need not exist
+    """
     if folder := os.environ.get("DLVISION_DATA"):
         return Path(folder).expanduser()
     if root := checkout():
@@ -110,7 +136,14 @@ def _places(name: str) -> tuple[Path, ...]:
 def available(
     name: str,  # "mnist", "cifar10", "voc", ... or the name of a folder under `data_root()`
 ) -> bool:      # whether it is there
-    "Whether a dataset is on this machine; downloads nothing."
+    """Whether a dataset is on this machine; downloads nothing.
+
+    Args:
+        name: "mnist", "cifar10", "voc", ... or the name of a folder under `data_root()`
+
+    Returns:
+        whether it is there
+    """
     return any(place.exists() for place in _places(name))
 
 # %% ../../nbs/1_images/13_datasets.ipynb #4bb2bdd8
@@ -118,7 +151,12 @@ def why_missing(
     name: str,        # as for `available`
     why: object = "", # why it could not be downloaded
 ) -> FileNotFoundError:
-    "The one sentence: what is missing, where it was looked for, and how to get it."
+    """The one sentence: what is missing, where it was looked for, and how to get it.
+
+    Args:
+        name: as for `available`
+        why: why it could not be downloaded
+    """
     looked = " or ".join(str(place) for place in _places(name))
     how = f"get it from {_HOMES[name]}" if name in _HOMES else f"call dlvision.datasets.{name}() where there is a network"
     failed = f" and could not be downloaded ({str(why).splitlines()[0].rstrip(':')})" if why else ""
@@ -144,7 +182,15 @@ def mnist(
     split: str = "train",     # "train" (60,000) or "test" (10,000)
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    "Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither the data nor a network."
+    """Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither the data nor a network.
+
+    Args:
+        split: "train" (60,000) or "test" (10,000)
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _tensors("mnist", torchvision.datasets.MNIST, split, download, 10)
 
 
@@ -152,7 +198,15 @@ def fashion_mnist(
     split: str = "train",     # "train" (60,000) or "test" (10,000)
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    "Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network."
+    """Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network.
+
+    Args:
+        split: "train" (60,000) or "test" (10,000)
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _tensors("fashion_mnist", torchvision.datasets.FashionMNIST, split, download, 10)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #32f65605
@@ -177,7 +231,15 @@ def cifar10(
     split: str = "train",     # "train" (50,000) or "test" (10,000)
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
-    "Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`."
+    """Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`.
+
+    Args:
+        split: "train" (50,000) or "test" (10,000)
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _cifar("cifar10", torchvision.datasets.CIFAR10, split, download, 10)
 
 
@@ -185,12 +247,25 @@ def cifar100(
     split: str = "train",     # "train" (50,000) or "test" (10,000)
     download: bool = True,    # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
-    "A hundred classes of things (Krizhevsky, 2009), found like `cifar10`."
+    """A hundred classes of things (Krizhevsky, 2009), found like `cifar10`.
+
+    Args:
+        split: "train" (50,000) or "test" (10,000)
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
+    """
     return _cifar("cifar100", torchvision.datasets.CIFAR100, split, download, 100)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #d8749f47
 class image_folder(torchvision.datasets.ImageFolder):
-    "Images in `folder/<class>/*`: torchvision's `ImageFolder`, with errors that name the file."
+    """Images in `folder/<class>/*`: torchvision's `ImageFolder`, with errors that name the file.
+
+    Args:
+        folder: the folder, or its name under `data_root()`, like "ants_bees/train"
+        transform: called with the (3, H, W) uint8 image
+    """
 
     def __init__(
         self,
@@ -207,7 +282,15 @@ def imagenet(
     split: str = "train",  # "train" (1,281,167 images) or "val" (50,000)
     transform=None,        # called with the (3, H, W) uint8 image
 ) -> image_folder:         # items (image, class number)
-    "ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; its owners let nobody download it without a login."
+    """ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; its owners let nobody download it without a login.
+
+    Args:
+        split: "train" (1,281,167 images) or "val" (50,000)
+        transform: called with the (3, H, W) uint8 image
+
+    Returns:
+        items (image, class number)
+    """
     if not available("imagenet"):
         raise why_missing("imagenet")
     return image_folder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
@@ -234,7 +317,18 @@ def voc_detection(
     skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
     transforms: Callable | None = None,        # (image, target) -> (image, target)
 ) -> VocDataset:                               # items: image (3, H, W) in [0, 1], target dict
-    "PASCAL VOC's boxes; `FileNotFoundError` where they are not, `ValueError` for bad files."
+    """PASCAL VOC's boxes; `FileNotFoundError` where they are not, `ValueError` for bad files.
+
+    Args:
+        split: a list in ImageSets/Main, like "train", "val", "trainval"
+        folder: the folder VOC2012 (or like it); found under `data_root()` where None
+        class_names: 0 is background
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+        transforms: (image, target) -> (image, target)
+
+    Returns:
+        items: image (3, H, W) in [0, 1], target dict
+    """
     return VocDataset(_folder("voc", folder), split, class_names, skip_bad, transforms)
 
 
@@ -244,7 +338,17 @@ def voc_segmentation(
     class_names: Sequence[str] = VOC_CLASSES,  # 0 is background
     skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
 ) -> VocSegmentation:                          # items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
-    "PASCAL VOC's class of every pixel; errors as in `voc_detection`."
+    """PASCAL VOC's class of every pixel; errors as in `voc_detection`.
+
+    Args:
+        split: a list in ImageSets/Segmentation
+        folder: the folder VOC2012 (or like it); found under `data_root()` where None
+        class_names: 0 is background
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+
+    Returns:
+        items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
+    """
     return VocSegmentation(_folder("voc", folder), split, class_names, skip_bad)
 
 
@@ -255,14 +359,39 @@ def coco_detection(
     skip_bad: bool = False,              # leave out bad items, count them and warn once, instead of raising
     transforms: Callable | None = None,  # (image, target) -> (image, target)
 ) -> CocoDataset:                        # items: image (3, H, W) in [0, 1], target dict
-    "COCO's boxes and masks; `FileNotFoundError` where they are not, `ValueError` for bad files."
+    """COCO's boxes and masks; `FileNotFoundError` where they are not, `ValueError` for bad files.
+
+    Args:
+        split: the images' folder; annotations are in annotations/instances_<split>.json
+        folder: what holds both; `coco` under `data_root()` where None
+        masks: decode the masks too
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+        transforms: (image, target) -> (image, target)
+
+    Returns:
+        items: image (3, H, W) in [0, 1], target dict
+    """
     folder = _folder("coco", folder)
     annotations = folder / "annotations" / f"instances_{split}.json"
     return CocoDataset(folder / split, annotations, masks, skip_bad, transforms)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #2dcabab4
 class TensorLoader:
-    "Batches of a dataset that lives on the device as uint8, shuffled, cropped, flipped and normalised there."
+    """Batches of a dataset that lives on the device as uint8, shuffled, cropped, flipped and normalised there.
+
+    Args:
+        images: (N, C, H, W) uint8
+        labels: (N, ...) what goes with each image
+        batch_size: images in a batch
+        shuffle: new order every epoch
+        crop: pad by so many pixels of black, then cut at random
+        flip: mirror left to right with probability one half
+        mean: of each channel, in [0, 1]; subtracted
+        std: of each channel; divided by
+        drop_last: leave out a last batch that is not full
+        device: where the data and the batches live
+        seed: of order, crops and flips, together with the epoch's number
+    """
 
     def __init__(
         self,
@@ -316,14 +445,25 @@ class TensorLoader:
         self,
         epoch: int,  # number of the next pass, from 0
     ) -> None:
-        "Choose the epoch, hence the order and the augmentation, of the next pass."
+        """Choose the epoch, hence the order and the augmentation, of the next pass.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
         self.epoch = epoch
 
     def batches(
         self,
         start: int = 0,                      # number of the first batch wanted
     ) -> Iterator[tuple[Tensor, Tensor]]:    # images (B, C, H, W) float32, labels (B, ...)
-        "The batches of this epoch from number `start` on: what a resumed run has left to do."
+        """The batches of this epoch from number `start` on: what a resumed run has left to do.
+
+        Args:
+            start: number of the first batch wanted
+
+        Returns:
+            images (B, C, H, W) float32, labels (B, ...)
+        """
         self.epoch += 1
         return self._batches(self.epoch - 1, start)
 
@@ -332,7 +472,15 @@ class TensorLoader:
         rank: int,          # number of the process, from 0
         world_size: int,    # how many there are
     ) -> "TensorLoader":    # as many batches; a part is empty where a last batch has too few images for all
-        "A loader over the same data that yields process `rank`'s part of each batch: every `world_size`-th image."
+        """A loader over the same data that yields process `rank`'s part of each batch: every `world_size`-th image.
+
+        Args:
+            rank: number of the process, from 0
+            world_size: how many there are
+
+        Returns:
+            as many batches; a part is empty where a last batch has too few images for all
+        """
         part = copy.copy(self)
         part.rank, part.world_size = rank, world_size
         return part

@@ -37,14 +37,28 @@ def _load(path: str | Path, read: Callable):
 def read_image(
     path: str | Path,  # a JPEG, PNG, GIF or WebP file
 ) -> Tensor:           # (3, H, W) uint8; grey and palette images become RGB
-    "Decode an image; `FileNotFoundError` where there is none, `ValueError` naming a file that does not decode."
+    """Decode an image; `FileNotFoundError` where there is none, `ValueError` naming a file that does not decode.
+
+    Args:
+        path: a JPEG, PNG, GIF or WebP file
+
+    Returns:
+        (3, H, W) uint8; grey and palette images become RGB
+    """
     return torch.from_numpy(_load(path, lambda image: np.array(image if image.mode == "RGB" else image.convert("RGB")))).permute(2, 0, 1)
 
 
 def image_size(
     path: str | Path,      # an image file
 ) -> tuple[int, int]:      # height, width
-    "Read an image's size from its header, without decoding it; errors as in `read_image`."
+    """Read an image's size from its header, without decoding it; errors as in `read_image`.
+
+    Args:
+        path: an image file
+
+    Returns:
+        height, width
+    """
     return _load(path, lambda image: (image.height, image.width))
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #a8ee804c
@@ -52,7 +66,15 @@ def check_boxes(
     boxes: Tensor,          # (N, 4) x1 y1 x2 y2, pixels
     size: tuple[int, int],  # height and width of the image
 ) -> Tensor:                # (N, 4), clipped to the image
-    "Refuse boxes without area or more than one pixel (a rounding) outside the image: `ValueError` naming the box."
+    """Refuse boxes without area or more than one pixel (a rounding) outside the image: `ValueError` naming the box.
+
+    Args:
+        boxes: (N, 4) x1 y1 x2 y2, pixels
+        size: height and width of the image
+
+    Returns:
+        (N, 4), clipped to the image
+    """
     height, width = size
     for x1, y1, x2, y2 in boxes.tolist():
         if not (x2 > x1 and y2 > y1):
@@ -65,7 +87,14 @@ def check_boxes(
 def encode_mask(
     mask: Tensor,  # (H, W) bool
 ) -> dict:         # {"size": [H, W], "counts": [...]}: lengths of the runs of 0 and 1 in turn, column by column
-    "COCO's uncompressed run-length encoding of a mask."
+    """COCO's uncompressed run-length encoding of a mask.
+
+    Args:
+        mask: (H, W) bool
+
+    Returns:
+        {"size": [H, W], "counts": [...]}: lengths of the runs of 0 and 1 in turn, column by column
+    """
     pixels = mask.cpu().numpy().ravel(order="F")
     ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     first = [0] * int(pixels[:1].sum())  # a walk that begins with a one begins with no zeros
@@ -90,7 +119,15 @@ def decode_mask(
     segmentation: dict | list,  # run lengths as from `encode_mask`, or what pycocotools reads: compressed runs, polygons
     size: tuple[int, int],      # height and width of the image
 ) -> Tensor:                    # (H, W) bool
-    "Decode a COCO segmentation; `ValueError` where it is empty, malformed, or of another size than the image."
+    """Decode a COCO segmentation; `ValueError` where it is empty, malformed, or of another size than the image.
+
+    Args:
+        segmentation: run lengths as from `encode_mask`, or what pycocotools reads: compressed runs, polygons
+        size: height and width of the image
+
+    Returns:
+        (H, W) bool
+    """
     _check_mask(segmentation, size)
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         values = np.arange(len(segmentation["counts"])) % 2 == 1
@@ -113,7 +150,16 @@ def _naming(where: str | Path) -> Iterator[None]:
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #78ec0dca
 class DetectionDataset(Dataset):
-    "Images with targets, checked when the dataset is opened and decoded when an item is asked for."
+    """Images with targets, checked when the dataset is opened and decoded when an item is asked for.
+
+    Args:
+        records: what the format knows of each image
+        read: (record) -> (path of the image, target dict); `ValueError` for a bad one
+        class_names: 0 is background
+        skip_bad: leave out items with an error, keep the errors in `skipped`, and warn once
+        transforms: (image, target) -> (image, target)
+        skipped: what has been left out already, and why
+    """
 
     def __init__(
         self,
@@ -160,7 +206,18 @@ def make_target(
     iscrowd: Sequence[int],  # N of 0 or 1
     area: Sequence[float] | None = None,  # N areas in pixels; the boxes' where None
 ) -> dict:                   # a target as torchvision's detectors take it
-    "Put a target together; it may have no boxes."
+    """Put a target together; it may have no boxes.
+
+    Args:
+        boxes: N of x1 y1 x2 y2, pixels
+        labels: N class numbers
+        image_id: the image's number
+        iscrowd: N of 0 or 1
+        area: N areas in pixels; the boxes' where None
+
+    Returns:
+        a target as torchvision's detectors take it
+    """
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1) if area is None else torch.tensor(area, dtype=torch.float32)
     labels, iscrowd = torch.tensor(labels, dtype=torch.int64), torch.tensor(iscrowd, dtype=torch.int64)
@@ -184,7 +241,15 @@ def _voc_object(item: ET.Element, labels: dict[str, int]) -> tuple[list[float], 
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #c4638043
 class VocDataset(DetectionDataset):
-    "Detection in the format of PASCAL VOC (Everingham et al., 2010); bad files are `ValueError`s that name file and value."
+    """Detection in the format of PASCAL VOC (Everingham et al., 2010); bad files are `ValueError`s that name file and value.
+
+    Args:
+        folder: holds Annotations, JPEGImages and ImageSets
+        split: a list in ImageSets/Main
+        class_names: 0 is background
+        skip_bad: leave out bad items instead of raising
+        transforms: (image, target) -> (image, target)
+    """
 
     def __init__(
         self,
@@ -245,7 +310,18 @@ def write_voc(
     class_names: Sequence[str],  # 0 is background
     split: str = "train",        # name of the split
 ) -> Path:                       # the folder VOC2012
-    "Write a dataset in PASCAL VOC's format, images as JPEG; `ValueError` for a bad box, label or mask."
+    """Write a dataset in PASCAL VOC's format, images as JPEG; `ValueError` for a bad box, label or mask.
+
+    Args:
+        folder: where to write; VOCdevkit/VOC2012 is made in it
+        images: (3, H, W) float in [0, 1]
+        targets: boxes and labels; masks where there are any
+        class_names: 0 is background
+        split: name of the split
+
+    Returns:
+        the folder VOC2012
+    """
     root, names = Path(folder) / "VOCdevkit" / "VOC2012", []
     for part in ("Annotations", "JPEGImages", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -266,7 +342,14 @@ def write_voc(
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #67e60e7a
 class VocSegmentation(DetectionDataset):
-    "Images with a class for every pixel (255 is void), in PASCAL VOC's format; bad files are `ValueError`s that name the file."
+    """Images with a class for every pixel (255 is void), in PASCAL VOC's format; bad files are `ValueError`s that name the file.
+
+    Args:
+        folder: holds JPEGImages, SegmentationClass and ImageSets
+        split: a list in ImageSets/Segmentation
+        class_names: 0 is background
+        skip_bad: leave out bad items instead of raising
+    """
 
     def __init__(
         self,
@@ -301,7 +384,15 @@ class VocSegmentation(DetectionDataset):
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #5e3c12fd
 class CocoDataset(DetectionDataset):
-    "Detection in the format of COCO (Lin et al., 2014), with masks; bad files are `ValueError`s that name file and value."
+    """Detection in the format of COCO (Lin et al., 2014), with masks; bad files are `ValueError`s that name file and value.
+
+    Args:
+        images: the folder of the image files
+        annotations: the JSON file
+        masks: decode the masks too
+        skip_bad: leave out bad items instead of raising
+        transforms: (image, target) -> (image, target)
+    """
 
     def __init__(
         self,
@@ -355,7 +446,18 @@ def write_coco(
     class_names: Sequence[str],          # 0 is background
     keypoint_names: Sequence[str] = (),  # names of the keypoints, if any
 ) -> Path:                               # the JSON file
-    "Write a dataset in COCO's format, images without loss; `ValueError` for a bad box, label or mask."
+    """Write a dataset in COCO's format, images without loss; `ValueError` for a bad box, label or mask.
+
+    Args:
+        folder: where to write: images/*.png and annotations.json
+        images: (3, H, W) float in [0, 1]
+        targets: boxes and labels; masks, keypoints, area, iscrowd and image_id where there are any
+        class_names: 0 is background
+        keypoint_names: names of the keypoints, if any
+
+    Returns:
+        the JSON file
+    """
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     categories = [dict(id=i, name=name, keypoints=list(keypoint_names)) for i, name in enumerate(class_names) if i]

@@ -31,7 +31,16 @@ def uniform(
     index: Tensor,    # (B,) int64, the items' numbers
     count: int,       # numbers for each item
 ) -> Tensor:          # (B, count) float64 in [0, 1)
-    "Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash of the three."
+    """Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash of the three.
+
+    Args:
+        seed: of the whole dataset
+        index: (B,) int64, the items' numbers
+        count: numbers for each item
+
+    Returns:
+        (B, count) float64 in [0, 1)
+    """
     start = _mix(_mix(torch.tensor(seed) + _GOLDEN) ^ (index[:, None] * _GOLDEN))
     return ((_mix(start + torch.arange(count) * _GOLDEN) >> 11) & (2**53 - 1)).double() / 2**53
 
@@ -40,7 +49,15 @@ def circle(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the unit circle."
+    """Signed distance to the unit circle.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     return (x * x + y * y).sqrt_().sub_(1)
 
 
@@ -48,7 +65,15 @@ def ring(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the ring between radius 0.5 and 1."
+    """Signed distance to the ring between radius 0.5 and 1.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     return (x * x + y * y).sqrt_().sub_(0.75).abs_().sub_(0.25)
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #1bcf8c33
@@ -56,7 +81,15 @@ def square(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the sides of a square of half side 0.75; beyond a corner, less than the distance to it."
+    """Signed distance to the sides of a square of half side 0.75; beyond a corner, less than the distance to it.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     return torch.maximum(x.abs(), y.abs()).sub_(0.75)
 
 
@@ -64,7 +97,15 @@ def triangle(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the sides of the triangle with corners on the unit circle, one of them on top."
+    """Signed distance to the sides of the triangle with corners on the unit circle, one of them on top.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     return torch.maximum(y, (x.abs() * math.sqrt(3) - y) / 2).sub_(0.5)
 
 
@@ -72,7 +113,15 @@ def cross(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the sides of a plus sign of arms 0.95 long and 0.64 thick."
+    """Signed distance to the sides of a plus sign of arms 0.95 long and 0.64 thick.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     x, y = x.abs(), y.abs()
     return torch.minimum(torch.maximum(x - 0.95, y - 0.32), torch.maximum(x - 0.32, y - 0.95))
 
@@ -81,7 +130,15 @@ def star(
     x: Tensor,  # to the right, in units of the shape's radius
     y: Tensor,  # downwards, likewise
 ) -> Tensor:    # of the shape of `x`, below 0 inside
-    "Signed distance to the sides of a five-pointed star, tips at radius 1 and notches at 0.5."
+    """Signed distance to the sides of a five-pointed star, tips at radius 1 and notches at 0.5.
+
+    Args:
+        x: to the right, in units of the shape's radius
+        y: downwards, likewise
+
+    Returns:
+        of the shape of `x`, below 0 inside
+    """
     x, y = x.abs(), -y
     for degrees in (-18, 54):  # a tip lies every 72 degrees from 90 on, a notch between any two
         nx, ny = math.sin(math.radians(degrees)), -math.cos(math.radians(degrees))
@@ -106,7 +163,16 @@ def between(
     low: float,   # where 0 goes
     high: float,  # where 1 would go
 ) -> Tensor:      # of the shape of `u`
-    "Stretch uniform numbers in [0, 1) to [low, high)."
+    """Stretch uniform numbers in [0, 1) to [low, high).
+
+    Args:
+        u: uniform in [0, 1)
+        low: where 0 goes
+        high: where 1 would go
+
+    Returns:
+        of the shape of `u`
+    """
     return low + u * (high - low)
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #125c8c02
@@ -116,7 +182,17 @@ def choose_places(
     size: int,         # of the scene, pixels
     occlusion: float,  # 0: the circles keep apart; 1: they may overlap almost wholly
 ) -> Tensor:           # (B, K, 2) centres x, y; each circle lies inside the scene
-    "Place objects: of eight random places for each, the first that is far enough from the others, else the farthest."
+    """Place objects: of eight random places for each, the first that is far enough from the others, else the farthest.
+
+    Args:
+        u: (B, K, 17) uniform numbers
+        reach: (B, K) radius of the circle around each object, pixels
+        size: of the scene, pixels
+        occlusion: 0: the circles keep apart; 1: they may overlap almost wholly
+
+    Returns:
+        (B, K, 2) centres x, y; each circle lies inside the scene
+    """
     places = reach[..., None, None] + u[..., :16].unflatten(-1, (8, 2)) * (size - 2 * reach[..., None, None])
     apart = 1 - occlusion * between(u[..., 16], 0.3, 1.0)
     chosen = places[:, :1, 0]
@@ -140,7 +216,18 @@ def sample_objects(
     classes: Tensor,  # (C,) numbers of the shapes to choose from
     knobs: dict,      # the challenges, as `Shapes` names them
 ) -> dict[str, Tensor]:  # parameters (B, K, ...), the nearest object first
-    "Turn uniform numbers into objects: where, how large, how turned, of which class and colour."
+    """Turn uniform numbers into objects: where, how large, how turned, of which class and colour.
+
+    Args:
+        u: (B, K, 40) uniform numbers
+        size: of the scene, pixels
+        count: (B,) objects wanted in each scene
+        classes: (C,) numbers of the shapes to choose from
+        knobs: the challenges, as `Shapes` names them
+
+    Returns:
+        parameters (B, K, ...), the nearest object first
+    """
     radius = size * between(u[..., 0], 0.175 - 0.1 * knobs["scale"], 0.175 + 0.1 * knobs["scale"])
     bend = between(u[..., 1], -0.8, 0.8) * knobs["deformation"]
     squeeze = 1 - 0.5 * knobs["viewpoint"] * u[..., 2] - 0.3 * knobs["variation"] * u[..., 3]
@@ -157,7 +244,15 @@ def to_canonical(
     objects: dict[str, Tensor],  # parameters (B, K, ...)
     size: int,                   # of the scene, pixels
 ) -> tuple[Tensor, Tensor]:      # coordinates x, y of every pixel centre in each object's own frame, (B, K, S, S) float32
-    "Undo an object's place, size, rotation, foreshortening and bend, in that order, for every pixel."
+    """Undo an object's place, size, rotation, foreshortening and bend, in that order, for every pixel.
+
+    Args:
+        objects: parameters (B, K, ...)
+        size: of the scene, pixels
+
+    Returns:
+        coordinates x, y of every pixel centre in each object's own frame, (B, K, S, S) float32
+    """
     pixel = torch.arange(size).double() + 0.5
     dx, dy = ((pixel - objects["place"][..., i, None]) / objects["radius"][..., None] for i in (0, 1))  # (B, K, S)
     sine, cosine, squeeze = (objects[name][..., None] for name in ("sine", "cosine", "squeeze"))
@@ -170,7 +265,15 @@ def to_pixels(
     points: Tensor,              # (B, K, P, 2) x, y in the objects' own frames
     objects: dict[str, Tensor],  # parameters (B, K, ...)
 ) -> Tensor:                     # (B, K, P, 2) x, y in pixels
-    "Where points of the objects come to lie: the inverse of `to_canonical`."
+    """Where points of the objects come to lie: the inverse of `to_canonical`.
+
+    Args:
+        points: (B, K, P, 2) x, y in the objects' own frames
+        objects: parameters (B, K, ...)
+
+    Returns:
+        (B, K, P, 2) x, y in pixels
+    """
     x, y = points.double().unbind(-1)
     sine, cosine, squeeze, bend = (objects[name][..., None] for name in ("sine", "cosine", "squeeze", "bend"))
     x = (x + bend * (y * y - 0.5)) * squeeze
@@ -182,7 +285,15 @@ def distances(
     objects: dict[str, Tensor],  # parameters (B, K, ...)
     size: int,                   # of the scene, pixels
 ) -> tuple[Tensor, Tensor]:      # (B, K, S, S) signed distance to each outline, pixels; (B, K, S, S) y in the object's frame
-    "Evaluate each object's shape at every pixel; an absent object is infinitely far away."
+    """Evaluate each object's shape at every pixel; an absent object is infinitely far away.
+
+    Args:
+        objects: parameters (B, K, ...)
+        size: of the scene, pixels
+
+    Returns:
+        (B, K, S, S) signed distance to each outline, pixels; (B, K, S, S) y in the object's frame
+    """
     x, y = to_canonical(objects, size)
     kind = torch.where(objects["present"], objects["kind"], len(SHAPES)).flatten()  # the absent come last
     order, counts = kind.argsort(), kind.bincount(minlength=len(SHAPES) + 1).tolist()
@@ -199,7 +310,18 @@ def compose(
     y: Tensor,                   # (B, K, S, S) from `distances`
     occlusion: float,            # the share of an object that nearer ones may cover
 ) -> tuple[Tensor, Tensor, Tensor]:  # images (B, 3, S, S), visible masks (B, K, S, S), area covered before each (B, K, S, S)
-    "Paint from front to back; an object of which nearer ones would hide more than `occlusion` is left out."
+    """Paint from front to back; an object of which nearer ones would hide more than `occlusion` is left out.
+
+    Args:
+        background: (B, 3, S, S)
+        objects: parameters (B, K, ...); `present` is changed in place
+        distance: (B, K, S, S) from `distances`
+        y: (B, K, S, S) from `distances`
+        occlusion: the share of an object that nearer ones may cover
+
+    Returns:
+        images (B, 3, S, S), visible masks (B, K, S, S), area covered before each (B, K, S, S)
+    """
     light = torch.ones_like(background[:, 0])  # the share of the light that reaches this depth
     images, masks, before = torch.zeros_like(background), [], [torch.zeros_like(light, dtype=torch.bool)]
     for k in range(distance.shape[1]):
@@ -234,7 +356,16 @@ def backdrop(
     size: int,       # of the scene, pixels
     clutter: float,  # 0: one flat colour; 1: strong texture and up to four strokes
 ) -> Tensor:         # (B, 3, S, S)
-    "Paint the background: a muted colour, blurred noise, and strokes."
+    """Paint the background: a muted colour, blurred noise, and strokes.
+
+    Args:
+        u: (B, 280) uniform numbers
+        size: of the scene, pixels
+        clutter: 0: one flat colour; 1: strong texture and up to four strokes
+
+    Returns:
+        (B, 3, S, S)
+    """
     noise = between(u[:, 37:], -0.35, 0.35).view(-1, 3, 9, 9) * clutter
     images = _blur((between(u[:, :3, None, None], 0.15, 0.65) + noise).float(), size)
     pixel = torch.arange(size) + 0.5
@@ -255,7 +386,16 @@ def illuminate(
     u: Tensor,            # (B, 3) uniform numbers
     illumination: float,  # 0: none; 1: from half to one and a half times as bright, more on one side
 ) -> Tensor:              # (B, 3, S, S) in [0, 1], multiples of 1/255
-    "Light the scene unevenly, and round to the 256 levels that a file can hold."
+    """Light the scene unevenly, and round to the 256 levels that a file can hold.
+
+    Args:
+        images: (B, 3, S, S), changed in place
+        u: (B, 3) uniform numbers
+        illumination: 0: none; 1: from half to one and a half times as bright, more on one side
+
+    Returns:
+        (B, 3, S, S) in [0, 1], multiples of 1/255
+    """
     ramp = torch.linspace(-0.5, 0.5, images.shape[-1])
     gain, down, right = ((between(u, -0.5, 0.5) * illumination).float()[..., None, None, None]).unbind(1)
     return images.mul_(1 + gain + down * ramp[:, None] + right * ramp).clamp_(0, 1).mul_(255).round_().div_(255)
@@ -264,7 +404,14 @@ def illuminate(
 def boxes_of(
     masks: Tensor,  # (N, H, W) bool, none of them empty
 ) -> Tensor:        # (N, 4) float32, x1 y1 x2 y2, right and bottom exclusive
-    "The tightest box around each mask."
+    """The tightest box around each mask.
+
+    Args:
+        masks: (N, H, W) bool, none of them empty
+
+    Returns:
+        (N, 4) float32, x1 y1 x2 y2, right and bottom exclusive
+    """
     hits = masks.any(1).byte(), masks.any(2).byte()  # columns, rows
     first, last = [hit.argmax(1) for hit in hits], [hit.shape[1] - hit.flip(1).argmax(1) for hit in hits]
     return torch.stack(first + last, 1).float()
@@ -274,7 +421,15 @@ def caption_of(
     names: Sequence[str],              # like "red star", one for each object
     boxes: Sequence[Sequence[float]],  # (N, 4) their boxes
 ) -> str:                              # like "a red star left of an orange ring, and a green cross"
-    "Say what is in a scene, and how the first two objects lie to each other."
+    """Say what is in a scene, and how the first two objects lie to each other.
+
+    Args:
+        names: like "red star", one for each object
+        boxes: (N, 4) their boxes
+
+    Returns:
+        like "a red star left of an orange ring, and a green cross"
+    """
     names = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
     if len(names) < 2:
         return names[0] if names else "nothing"
@@ -289,7 +444,17 @@ def make_targets(
     masks: Tensor,               # (B, K, S, S) visible masks
     before: Tensor,              # (B, K, S, S) what nearer objects cover
 ) -> list[dict]:                 # a target for each scene, in the format of torchvision's detectors
-    "Read boxes, keypoints and captions off the masks."
+    """Read boxes, keypoints and captions off the masks.
+
+    Args:
+        index: (B,) the scenes' numbers
+        objects: parameters (B, K, ...)
+        masks: (B, K, S, S) visible masks
+        before: (B, K, S, S) what nearer objects cover
+
+    Returns:
+        a target for each scene, in the format of torchvision's detectors
+    """
     present, kinds = objects["present"], objects["kind"]
     x, y = to_pixels(KEYPOINTS[kinds], objects).unbind(-1)
     hidden = before.flatten(2).gather(2, y.long() * before.shape[-1] + x.long())
@@ -306,7 +471,23 @@ def make_targets(
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #2d15226f
 class Shapes(Dataset):
-    "Scenes of coloured shapes with exact boxes, masks, labels, keypoints and captions; scene i is the same in any order."
+    """Scenes of coloured shapes with exact boxes, masks, labels, keypoints and captions; scene i is the same in any order.
+
+    Args:
+        n: scenes; as many as you like, since none is kept
+        size: height and width, pixels, at least 16
+        seed: another seed, other scenes
+        max_objects: objects in a scene, at most
+        min_objects: and at least, as far as `occlusion` leaves room for them
+        classes: the shapes to draw, all six by default; their labels stay the same
+        viewpoint: rotation by up to 180 degrees either way, and foreshortening to one half
+        illumination: brightness by up to a half, and a gradient of it across the scene
+        deformation: bending
+        occlusion: the share of an object that nearer ones may cover
+        scale: spread of the diameters: 0 gives 0.35 of the image, 1 from 0.15 to 0.55
+        clutter: texture and strokes in the background
+        variation: within a class: shade, proportions, stripes
+    """
 
     class_names, keypoint_names = ["background", *SHAPES], ["top", "right", "bottom", "left"]
 
@@ -351,7 +532,14 @@ class Shapes(Dataset):
         self,
         indices: Sequence[int] | Tensor,  # (B,) numbers of scenes; negative ones count from the end
     ) -> tuple[Tensor, list[dict]]:       # images (B, 3, S, S) in [0, 1], and a target for each
-        "Draw many scenes, 32 at a time so that the work stays in the processor's cache; `IndexError` for one outside."
+        """Draw many scenes, 32 at a time so that the work stays in the processor's cache; `IndexError` for one outside.
+
+        Args:
+            indices: (B,) numbers of scenes; negative ones count from the end
+
+        Returns:
+            images (B, 3, S, S) in [0, 1], and a target for each
+        """
         index, targets = torch.as_tensor(indices, dtype=torch.int64).reshape(-1), []
         if (outside := (index < -self.n) | (index >= self.n)).any():
             raise IndexError(f"scene {index[outside][0]} of {self.n}")
