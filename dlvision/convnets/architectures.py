@@ -9,11 +9,14 @@ __all__ = ['VGG_LAYERS', 'MOBILENET_V2', 'check_images', 'channels_last', 'Image
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #7879c8d3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.nn.functional import relu
+
+from .hooks import evaluating, recording
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #2ae92ead
 @torch.fx.wrap  # one step to torch.fx, so that torchvision's create_feature_extractor can trace our networks
@@ -151,23 +154,13 @@ def count_flops(
     Returns:
         additions and multiplications of convolutions and dense layers, one image
     """
-    total = 0
-
-    def count(module, inputs, output):
-        nonlocal total
-        total += 2 * output.numel() * module.weight[0].numel()
-
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    hooks = [m.register_forward_hook(count) for m in layers]
     meta = {name: value.to("meta") for name, value in model.state_dict(keep_vars=True).items()}
-    training = model.training
-    try:
-        torch.func.functional_call(model.eval(), meta, torch.empty(1, *input_size, device="meta"))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return total
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        seen = [(layer, stack.enter_context(recording(layer))) for layer in layers]
+        torch.func.functional_call(model, meta, torch.empty(1, *input_size, device="meta"))
+    return sum(2 * output.numel() * layer.weight[0].numel() for layer, outputs in seen for output in outputs)
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #3d356b7d
 class LeNet5(ImageModel):
