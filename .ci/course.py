@@ -9,6 +9,7 @@
 import argparse
 import base64
 import filecmp
+import json
 import os
 import re
 import secrets
@@ -28,6 +29,9 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS, PACKAGE, README, FIGURE = ROOT / "nbs", ROOT / "dlvision", ROOT / "README.md", ROOT / "data" / "course.png"
+KEPT = ROOT / "data" / "kept"  # what flagged cells have shown
+FLAG = re.compile(r"^#\|\s*(realdata|gpu|slow|bench)\b", re.M)
+SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")
 
 
 PART = '''"""A part of the course; its modules load when they are asked for"""
@@ -104,6 +108,33 @@ def export() -> None:
     text, figure = readme()
     README.write_text(text, encoding="utf-8")
     FIGURE.write_bytes(figure)
+    keep()
+
+
+def keep() -> None:
+    """Write what flagged cells have shown to data/kept/, where `dlvision.exercises.ready` finds it for a reader who cannot run them.
+
+    What a notebook has not got, because it was saved where such a cell failed or could not run, stays as it was kept.
+    """
+    from dlvision.exercises import _kept_file
+
+    cells = [cell for path in chapters() for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    flagged = {_kept_file(cell.source, KEPT): cell.outputs for cell in cells if FLAG.search(cell.source)}
+    KEPT.mkdir(exist_ok=True)
+    for file in set(KEPT.glob("*.json")) - set(flagged):
+        file.unlink()
+    for file, outputs in flagged.items():
+        failed = any(o.output_type == "error" or o.get("text", "").startswith("Not run here") for o in outputs)
+        if shown := [] if failed else [kept for output in outputs if (kept := to_keep(output))]:
+            file.write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
+
+
+def to_keep(output: dict) -> dict:
+    "An output of a cell without what only its run is concerned with; empty where nothing is left to show."
+    if output["output_type"] == "stream":
+        return dict(output_type="stream", text=output["text"]) if output["name"] == "stdout" else {}
+    data = {kind: output["data"][kind] for kind in SHOWN if kind in output["data"]}
+    return dict(output_type="display_data", data=data) if data else {}
 
 
 def differences(old: Path, new: Path) -> list[str]:
@@ -119,7 +150,7 @@ def differences(old: Path, new: Path) -> list[str]:
 
 def check() -> None:
     "Export, and stop where that changed anything: what is tracked must be what the notebooks say."
-    made = (NOTEBOOKS, PACKAGE, README, FIGURE)
+    made = (NOTEBOOKS, PACKAGE, README, FIGURE, KEPT)
     with tempfile.TemporaryDirectory() as folder:
         for path in made:
             if path.is_dir():
