@@ -535,7 +535,16 @@ def strip(
     title: str = "",              # what to see
     **choices: object,            # the parameters, each with what it offers, as for `explore`
 ) -> np.ndarray:                  # the axes, one for each picture
-    "Draw the same figure for a few values of the first parameter, the others where they start, about 8 inches wide."
+    """Draw the same figure for a few values of the first parameter, the others where they start, about 8 inches wide.
+
+    Args:
+        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
+        title: what to see
+        **choices: the parameters, each with what it offers, as for `explore`
+
+    Returns:
+        the axes, one for each picture
+    """
     first, *others = _choices(draw, choices)
     values = {c.name: c.values[c.start] for c in others}
     with _drawn(draw, {first.name: first.values[0], **values}) as shown:
@@ -616,6 +625,15 @@ def explore(
     Where no kernel talks to a browser, and in the saved notebook, the same figure is shown as a `strip` over the first
     parameter. A control starts at the default that `draw` gives its parameter, else a slider in its middle, a menu
     at its top. `ValueError` for a choice that offers nothing.
+
+    Args:
+        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
+        title: what to see
+        **choices: for each parameter: a range, (low, high) or (low, high, step) of numbers, a list, a dict of labels
+            and values, or a bool
+
+    Returns:
+        nothing; it shows the figure
     """
     shown = strip(draw, title, **choices)
     if not _live():
