@@ -183,7 +183,7 @@ def sobel(
     Returns:
         x, rising to the right, and y, rising downwards, each (..., H, W); 8 on a unit slope
     """
-    return tuple(correlate2d(image, k, padding_mode=padding_mode) for k in (_SOBEL, _SOBEL.T))
+    return correlate2d(image, _SOBEL, padding_mode=padding_mode), correlate2d(image, _SOBEL.T, padding_mode=padding_mode)
 
 # %% ../../nbs/1_images/12_filters.ipynb #b8437015
 def laplacian(

@@ -15,6 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+# %% ../../nbs/1_images/11_pixels.ipynb #7959a6e7
+def _require_floats(image: Tensor, *others: Tensor) -> None:
+    "`ValueError` unless all are floats: bytes have no place in arithmetic that takes 1 for white."
+    for x in (image, *others):
+        if not x.is_floating_point():
+            raise ValueError(f"expected floats in [0, 1], not {x.dtype} of shape {tuple(x.shape)}: divide bytes by 255")
+
 # %% ../../nbs/1_images/11_pixels.ipynb #17703bca
 def sample(
     f: Callable[[Tensor, Tensor], Tensor], # intensity at x, y, both (H, W), in [0, 1]: x to the right, y down
@@ -45,7 +52,7 @@ def quantize(
     image: Tensor,  # any shape, floats in [0, 1]
     bits: int = 8,  # depth: 2**bits levels
 ) -> Tensor:        # same shape; every value a multiple of 1 / (2**bits - 1)
-    """Round to the nearest of 2**bits intensity levels; `ValueError` for fewer than one bit.
+    """Round to the nearest of 2**bits intensity levels; `ValueError` for fewer than one bit, or integers.
 
     Args:
         image: any shape, floats in [0, 1]
@@ -54,6 +61,7 @@ def quantize(
     Returns:
         same shape; every value a multiple of 1 / (2**bits - 1)
     """
+    _require_floats(image)
     if bits < 1:
         raise ValueError(f"a pixel needs at least 1 bit, not {bits}")
     top = 2**bits - 1
@@ -86,7 +94,7 @@ def psnr(
     image: Tensor,      # any shape, floats in [0, 1]
     reference: Tensor,  # the same shape: what `image` should be
 ) -> float:             # decibels; infinite where the two are equal
-    """Peak signal-to-noise ratio of `image`; `ValueError` where the shapes differ.
+    """Peak signal-to-noise ratio of `image`; `ValueError` where the shapes differ, or for integers.
 
     Args:
         image: any shape, floats in [0, 1]
@@ -95,14 +103,16 @@ def psnr(
     Returns:
         decibels; infinite where the two are equal
     """
+    _require_floats(image, reference)
     if image.shape != reference.shape:
         raise ValueError(f"an image of {tuple(image.shape)} against a reference of {tuple(reference.shape)}")
     error = (image.double() - reference.double()).square().mean().item()
     return -10 * math.log10(error) if error > 0 else math.inf
 
 # %% ../../nbs/1_images/11_pixels.ipynb #564cecc8
-def _bayer_masks(height: int, width: int, pattern: str, like: Tensor) -> Tensor:
-    "(3, height, width) ones where a pixel sees red, green, blue."
+def _bayer_masks(pattern: str, like: Tensor) -> Tensor:
+    "(3, H, W) ones where a pixel of `like` (..., H, W) sees red, green, blue."
+    height, width = like.shape[-2:]
     if sorted(pattern) != sorted("RGGB"):
         raise ValueError(f"a Bayer pattern holds R, G, G and B, not {pattern!r}")
     tile = torch.tensor([[letter == c for letter in pattern] for c in "RGB"], device=like.device).view(3, 2, 2)
@@ -111,8 +121,9 @@ def _bayer_masks(height: int, width: int, pattern: str, like: Tensor) -> Tensor:
 
 def _channels(image: Tensor, n: int) -> tuple[Tensor, ...]:
     "The n channels of an image, each (..., H, W)."
-    if image.ndim < 3 or image.shape[-3] != n or not image.is_floating_point():
-        raise ValueError(f"expected floats of shape (..., {n}, H, W), not {image.dtype} {tuple(image.shape)}")
+    _require_floats(image)
+    if image.ndim < 3 or image.shape[-3] != n:
+        raise ValueError(f"expected shape (..., {n}, H, W), not {tuple(image.shape)}")
     return image.unbind(-3)
 
 # %% ../../nbs/1_images/11_pixels.ipynb #59014dc7
@@ -130,7 +141,7 @@ def bayer_mosaic(
         (..., H, W) what a sensor behind colour filters records
     """
     _channels(image, 3)
-    return (image * _bayer_masks(*image.shape[-2:], pattern, image)).sum(-3)
+    return (image * _bayer_masks(pattern, image)).sum(-3)
 
 # %% ../../nbs/1_images/11_pixels.ipynb #e8a24881
 def _sum_121(x: Tensor) -> Tensor:
@@ -144,7 +155,7 @@ def demosaic_bilinear(
     mosaic: Tensor,         # (..., H, W) in [0, 1], one colour a pixel; H, W >= 2
     pattern: str = "RGGB",  # colours of the first 2 x 2 pixels, row by row
 ) -> Tensor:                # (..., 3, H, W) RGB; what was measured is kept
-    """Fill in the two missing colours of each pixel from its neighbours; `ValueError` below 2 x 2 pixels.
+    """Fill in the two missing colours of each pixel from its neighbours; `ValueError` below 2 x 2 pixels, or for integers.
 
     Args:
         mosaic: (..., H, W) in [0, 1], one colour a pixel; H, W >= 2
@@ -153,9 +164,10 @@ def demosaic_bilinear(
     Returns:
         (..., 3, H, W) RGB; what was measured is kept
     """
+    _require_floats(mosaic)
     if mosaic.ndim < 2 or min(mosaic.shape[-2:]) < 2:
         raise ValueError(f"a mosaic of {tuple(mosaic.shape)} lacks a colour; 2 x 2 is the least")
-    masks = _bayer_masks(*mosaic.shape[-2:], pattern, mosaic)
+    masks = _bayer_masks(pattern, mosaic)
     seen = mosaic.unsqueeze(-3) * masks
     return torch.where(masks > 0, seen, _sum_121(seen) / _sum_121(masks))
 
@@ -269,9 +281,10 @@ def rgb_to_lab(
         (..., 3, H, W) L in [0, 100], a and b about -128 to 127
     """
     _channels(image, 3)
-    light = torch.where(image > 0.04045, ((image + 0.055) / 1.055) ** 2.4, image / 12.92)
+    light = torch.where(image > 0.04045, ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, image / 12.92)
     xyz = _mix(_XYZ / _WHITE[:, None], light)
-    response = torch.where(xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 16 / 116)
+    root = xyz.clamp(min=0.008856) ** (1 / 3)  # not of 0, where the slope is infinite, chosen or not
+    response = torch.where(xyz > 0.008856, root, 7.787 * xyz + 16 / 116)
     lab = _mix(_LAB, response)
     lab.select(-3, 0).sub_(16)
     return lab
@@ -293,7 +306,8 @@ def lab_to_rgb(
     response = _mix(_LAB.inverse(), image + offset)
     xyz = torch.where(response > 0.2068966, response**3, (response - 16 / 116) / 7.787)
     light = _mix((_XYZ / _WHITE[:, None]).inverse(), xyz)
-    return torch.where(light > 0.0031308, 1.055 * light.clamp(min=0) ** (1 / 2.4) - 0.055, 12.92 * light).clamp(0, 1)
+    bright = 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(light > 0.0031308, bright, 12.92 * light).clamp(0, 1)
 
 # %% ../../nbs/1_images/11_pixels.ipynb #538807cf
 def stretch_contrast(
@@ -311,6 +325,7 @@ def stretch_contrast(
     Returns:
         same shape, in [0, 1]; an image of one level only is clipped to [0, 1] and otherwise left alone
     """
+    _require_floats(image)
     if not 0 <= low < high <= 1 or image.numel() == 0:
         raise ValueError(f"cannot stretch {tuple(image.shape)} between the quantiles {low} and {high}")
     black, white = (image.flatten().kthvalue(1 + round(q * (image.numel() - 1))).values for q in (low, high))
@@ -330,6 +345,7 @@ def equalize_histogram(
     Returns:
         same shape, in [0, 1], with a nearly flat histogram; an image of one level only is left alone
     """
+    _require_floats(image)
     if bins < 1 or image.numel() == 0:
         raise ValueError(f"cannot equalize {tuple(image.shape)} in {bins} bins")
     darkest, brightest = image.aminmax()
@@ -360,12 +376,14 @@ def resize_bilinear(
     Returns:
         (..., height, width)
     """
-    if image.ndim < 2 or min(*image.shape[-2:], height, width) < 1 or not image.is_floating_point():
-        raise ValueError(f"cannot resize {image.dtype} {tuple(image.shape)} to {height} x {width}")
+    _require_floats(image)
+    if image.ndim < 2 or min(*image.shape[-2:], height, width) < 1:
+        raise ValueError(f"cannot resize {tuple(image.shape)} to {height} x {width}")
+    dtype, image = image.dtype, image.to(torch.promote_types(image.dtype, torch.float32))  # half cannot count pixels
     passes = [(-2, height), (-1, width)]
     for axis, size in passes if height < image.shape[-2] else passes[::-1]:
         image = _resize_axis(image, axis, size, antialias)
-    return image
+    return image.to(dtype)
 
 
 def _resize_axis(image: Tensor, axis: int, size: int, antialias: bool) -> Tensor:

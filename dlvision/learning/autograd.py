@@ -34,7 +34,7 @@ class Node:
         data = torch.as_tensor(data).detach()
         self.data = data if data.is_floating_point() else data.float()
         self.edges = tuple((node, pull) for node, pull in edges if node.requires_grad)  # constants get no gradient
-        self.requires_grad = requires_grad or bool(self.edges)
+        self.requires_grad: bool = requires_grad or bool(self.edges)
         self.grad: Tensor | None = None  # shaped like data, once `backward` has been here
         self.name = name
 
@@ -94,10 +94,11 @@ class Arithmetic(Node):
     "A node with the operators `+ - * / ** @`; tensors and numbers may stand on either side, as constants."
 
     def _lift(self, other) -> "Arithmetic":
-        if isinstance(other, Node):
+        if isinstance(other, Arithmetic):
             return other
-        like = dict(dtype=self.data.dtype, device=self.data.device)  # of a number; a tensor keeps its own
-        return type(self)(other if isinstance(other, Tensor) else torch.as_tensor(other, **like))
+        if isinstance(other, Tensor):
+            return type(self)(other)
+        return type(self)(torch.as_tensor(other, dtype=self.data.dtype, device=self.data.device))
 
     def _result(self, name: str, data: Tensor, *edges):
         return type(self)(data, edges=edges, name=name)

@@ -197,11 +197,12 @@ class LinearClassifier(Classifier):
             itself
         """
         self._remember(x, y)
-        gram, moment = 0.0, 0.0
+        width = x[0].numel() + 1
+        gram, moment = (x.new_zeros(width, n, dtype=torch.float64) for n in (width, self.classes))
         for part, labels in zip(x.split(4096), y.split(4096)):
             rows = bias_trick(_rows(part).double())
-            gram = gram + rows.T @ rows
-            moment = moment + rows.T @ one_hot(labels, self.classes).double()
+            gram += rows.T @ rows
+            moment += rows.T @ one_hot(labels, self.classes).double()
         if self.ridge:
             gram.diagonal()[:-1] += self.ridge
             solution = torch.linalg.solve(gram, moment)
@@ -307,10 +308,11 @@ class SoftmaxClassifier(LinearClassifier):
             itself; `losses` holds the mean loss of each epoch
         """
         self._remember(x, y)
-        self.weights, self.losses = _rows(x[:1]).new_zeros(self.classes, x[0].numel() + 1), []
+        self.weights = _rows(x[:1]).new_zeros(self.classes, x[0].numel() + 1)
+        self.losses: list[float] = []
         generator = torch.Generator().manual_seed(self.seed)
         for epoch in range(self.epochs):
-            total = 0.0
+            total = self.weights.new_zeros(())
             for batch in torch.randperm(len(x), generator=generator).to(x.device).split(self.batch_size):
                 loss, gradient = self.loss_and_gradient(bias_trick(_rows(x[batch])), y[batch])
                 self.weights -= self.learning_rate * gradient
@@ -354,7 +356,8 @@ class Perceptron(LinearClassifier):
         """
         self._remember(x, y)
         rows, targets = bias_trick(_rows(x)), one_hot(y, self.classes) * 2 - 1
-        self.weights, self.mistakes = rows.new_zeros(self.classes, rows.shape[1]), []
+        self.weights = rows.new_zeros(self.classes, rows.shape[1])
+        self.mistakes: list[int] = []
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         order = torch.arange(len(x))
         while len(self.mistakes) < self.epochs and self.mistakes[-1:] != [0]:

@@ -88,7 +88,8 @@ class EarlyStopping:
         if patience < 1 or not min_delta >= 0:
             raise ValueError(f"patience must be at least 1 and min_delta at least 0, not {patience} and {min_delta}")
         self.patience, self.min_delta = patience, min_delta
-        self.best, self.best_call, self.calls, self.weights = math.inf, 0, 0, None
+        self.best, self.best_call, self.calls = math.inf, 0, 0
+        self.weights: dict[str, Tensor] | None = None
 
     def __call__(
         self,
@@ -99,7 +100,8 @@ class EarlyStopping:
         self.calls += 1
         if loss < self.best - self.min_delta:
             self.best, self.best_call = loss, self.calls
-            self.weights = model and {k: v.detach().clone() for k, v in model.state_dict().items()}
+            state = None if model is None else model.state_dict()  # an empty container is false, and yet a model
+            self.weights = None if state is None else {k: v.detach().clone() for k, v in state.items()}
         return self.calls - self.best_call >= self.patience
 
     def restore(
