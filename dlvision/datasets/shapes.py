@@ -24,7 +24,7 @@ def _mix(z: Tensor) -> Tensor:
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the fractional part of the golden ratio, as a signed 64-bit number
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #701882cc
+
 def uniform(
     seed: int,        # of the whole dataset, from -2**63 to 2**63 - 1
     index: Tensor,    # (B,) int64, the items' numbers
@@ -69,7 +69,7 @@ def _cross(x: Tensor, y: Tensor) -> Tensor:
     x, y = x.abs(), y.abs()
     return torch.minimum(torch.maximum(x - 0.95, y - 0.32), torch.maximum(x - 0.32, y - 0.95))
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #20712bea
+
 def _star(x: Tensor, y: Tensor) -> Tensor:
     "Signed distance to the sides of a five-pointed star, tips at radius 1 and notches at 0.5."
     x, y = x.abs(), -y
@@ -89,7 +89,8 @@ KEYPOINTS = torch.tensor([  # of each shape: top, right, bottom, left; x and y i
     [(0, -0.95), (0.95, 0), (0, 0.95), (-0.95, 0)], [(0, -1), (1, 0), (0, 1), (-1, 0)]]).float()  # fmt: skip
 PALETTE = dict(
     red=(0.85, 0.15, 0.15), orange=(0.95, 0.55, 0.10), yellow=(0.93, 0.86, 0.20), green=(0.20, 0.65, 0.25),
-    blue=(0.15, 0.35, 0.85), purple=(0.55, 0.25, 0.70), pink=(0.95, 0.55, 0.70), white=(0.93, 0.93, 0.93))  # fmt: skip
+    blue=(0.15, 0.35, 0.85), purple=(0.55, 0.25, 0.70), pink=(0.95, 0.55, 0.70),
+    white=(0.93, 0.93, 0.93))  # fmt: skip
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #125c8c02
 def _between(u: Tensor, low: float, high: float) -> Tensor:
@@ -128,7 +129,8 @@ def _sample_objects(u: Tensor, size: int, count: Tensor, classes: Tensor, knobs:
     return dict(
         place=place, radius=radius, bend=bend, squeeze=squeeze, sine=_SINE[turn], cosine=_COSINE[turn],
         kind=classes[(u[..., 9] * len(classes)).long()], color=color, rgb=rgb.clamp(0, 1).float(),
-        striped=u[..., 10] < 0.5 * knobs["variation"], present=torch.arange(u.shape[1]) < count[:, None])  # fmt: skip
+        striped=u[..., 10] < 0.5 * knobs["variation"],
+        present=torch.arange(u.shape[1]) < count[:, None])  # fmt: skip
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #e20acc04
 def _to_canonical(objects: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor]:
@@ -149,7 +151,7 @@ def _to_pixels(points: Tensor, objects: dict[str, Tensor]) -> Tensor:
     turned = torch.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
     return objects["place"][..., None, :] + turned * objects["radius"][..., None, None]
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #8ac8863e
+
 def _distances(objects: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor]:
     "Signed distance in pixels to each outline, infinite for an absent object, and y: both (B, K, S, S)."
     x, y = _to_canonical(objects, size)
@@ -255,7 +257,7 @@ def _make_targets(index: Tensor, objects: dict[str, Tensor], masks: Tensor, befo
         target["caption"] = _describe([next(names) for _ in target["boxes"]], target["boxes"].tolist())
     return targets
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #8a13ee5c
+# %% ../../nbs/9_workshop/93_shapes.ipynb #2a83d1cc
 def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     "Images (B, 3, S, S) and targets of the scenes `index`: this chapter's functions, one after another."
     size, knobs = scenes.size, scenes.knobs
@@ -268,7 +270,7 @@ def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     images = _illuminate(images, u[:, 1:4], knobs["illumination"])
     return images, _make_targets(index, objects, masks, before)
 
-
+# %% ../../nbs/9_workshop/93_shapes.ipynb #ff3f0179
 def _check(scenes: "_Drawn") -> None:
     "`ValueError` where the settings make no scenes."
     if bad := [f"{name}={value}" for name, value in scenes.knobs.items() if not 0 <= value <= 1]:
@@ -279,7 +281,7 @@ def _check(scenes: "_Drawn") -> None:
     if unknown := [name for name in scenes.classes or [""] if name not in SHAPES]:
         raise ValueError(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #c2f85b21
+# %% ../../nbs/9_workshop/93_shapes.ipynb #bca2e906
 class _Drawn(Dataset):
     "Scenes by number, drawn anew each time; the settings come with `Shapes`."
     n: int; size: int; seed: int; max_objects: int; min_objects: int  # fmt: skip
