@@ -6,10 +6,12 @@
 __all__ = ['dropout', 'Dropout', 'EarlyStopping']
 
 # %% ../../nbs/2_learning/24_overfitting.ipynb #5326e253
-import math
-
 import torch
 from torch import Tensor, nn
+
+from ..learner import EarlyStopping
+
+_all_ = ["EarlyStopping"]
 
 # %% ../../nbs/2_learning/24_overfitting.ipynb #8659115c
 def dropout(
@@ -70,53 +72,3 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
-
-# %% ../../nbs/2_learning/24_overfitting.ipynb #cdc4f93a
-class EarlyStopping:
-    """Say when a validation loss has stopped to improve, and keep the model's weights at its best.
-
-    Args:
-        patience: calls without improvement until it says stop, >= 1
-        min_delta: what counts as improvement, >= 0
-    """
-
-    def __init__(
-        self,
-        patience: int = 5,       # calls without improvement until it says stop, >= 1
-        min_delta: float = 0.0,  # what counts as improvement, >= 0
-    ):
-        if patience < 1 or not min_delta >= 0:
-            raise ValueError(f"patience must be at least 1 and min_delta at least 0, not {patience} and {min_delta}")
-        self.patience, self.min_delta = patience, min_delta
-        self.best, self.best_call, self.calls = math.inf, 0, 0
-        self.weights: dict[str, Tensor] | None = None
-
-    def __call__(
-        self,
-        loss: float,                      # of the validation set; NaN counts as no improvement
-        model: nn.Module | None = None,   # where given, its weights are copied when the loss improves
-    ) -> bool:                            # True: time to stop
-        "Note the loss of one more epoch."
-        self.calls += 1
-        if loss < self.best - self.min_delta:
-            self.best, self.best_call = loss, self.calls
-            state = None if model is None else model.state_dict()  # an empty container is false, and yet a model
-            self.weights = None if state is None else {k: v.detach().clone() for k, v in state.items()}
-        return self.calls - self.best_call >= self.patience
-
-    def restore(
-        self,
-        model: nn.Module,  # gets the weights of the best call
-    ) -> nn.Module:        # the model
-        """Go back to the best weights; `ValueError` where none were kept.
-
-        Args:
-            model: gets the weights of the best call
-
-        Returns:
-            the model
-        """
-        if self.weights is None:
-            raise ValueError("no weights were kept: give the model with each loss, one of which must be finite")
-        model.load_state_dict(self.weights)
-        return model
