@@ -4,37 +4,34 @@
 
 # %% auto #0
 __all__ = ['PHOTOS', 'photo', 'digits', 'faces', 'checkout', 'data_root', 'available', 'why_missing', 'mnist', 'fashion_mnist',
-           'cifar10', 'cifar100', 'image_folder', 'imagenet', 'voc_detection', 'voc_segmentation', 'coco_detection',
-           'TensorLoader', 'Shapes', 'VOC_CLASSES', 'write_coco', 'write_voc']
+           'ImageFolder', 'image_folder', 'imagenet', 'cifar10', 'cifar100', 'voc_detection', 'voc_segmentation',
+           'coco_detection', 'Shapes', 'VOC_CLASSES', 'write_coco', 'write_voc', 'read_image', 'Preset', 'TensorLoader',
+           'ShardLoader', 'write_shards']
 
 # %% ../../nbs/1_images/13_datasets.ipynb #7e50264f
-import copy
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from dlvision.datasets.annotations import (
-    VOC_CLASSES,
-    CocoDataset,
-    VocDataset,
-    VocSegmentation,
-    read_image,
-    write_coco,
-    write_voc,
-)
+from .annotations import VOC_CLASSES, CocoDataset, VocDataset, VocSegmentation, write_coco, write_voc
+from .images import Preset, read_image
+from .loading import ShardLoader, TensorLoader, write_shards
 from .shapes import Shapes
 
-_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc"]
+_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc", "read_image", "Preset", "TensorLoader", "ShardLoader", "write_shards"]
 
 # %% ../../nbs/1_images/13_datasets.ipynb #4b0716fd
-PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text")
+PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "moon",
+          "page", "retina", "rocket", "text")  # fmt: skip
 
 
 def photo(
@@ -76,13 +73,13 @@ def digits(
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None] / 16
     labels = torch.from_numpy(bunch.target).long()
     part = {"train": slice(1297), "test": slice(1297, None), None: slice(None)}[_split(split)]
     return images[part], labels[part]
 
-# %% ../../nbs/1_images/13_datasets.ipynb #8c5efd98
+
 def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
     """100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel.
 
@@ -101,8 +98,13 @@ def checkout() -> Path | None:  # its root; None where the package was installed
     Returns:
         its root; None where the package was installed without one
     """
-    root = Path(find_spec("dlvision").origin).resolve().parents[1]
+    spec = find_spec("dlvision")
+    root = Path(str(spec and spec.origin)).resolve().parents[1]
     return root if (root / "settings.ini").exists() else None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlvision"
 
 
 def data_root() -> Path:  # the folder, which need not exist
@@ -113,43 +115,72 @@ def data_root() -> Path:  # the folder, which need not exist
     """
     if folder := os.environ.get("DLVISION_DATA"):
         return Path(folder).expanduser()
-    if root := checkout():
-        return root / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlvision"
+    root = checkout()
+    return root / "data" if root else _cache()
 
-
+# %% ../../nbs/1_images/13_datasets.ipynb #e33b2973
 _FILES = {  # what shows that a dataset is there; where it comes in two layouts, either
-    "mnist": ("MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-images-idx3-ubyte.gz"),
-    "fashion_mnist": ("FashionMNIST/raw/train-images-idx3-ubyte", "FashionMNIST/raw/train-images-idx3-ubyte.gz"),
+    "mnist": ("MNIST/raw",),
+    "fashion_mnist": ("FashionMNIST/raw",),
     "cifar10": ("cifar10/train", "cifar-10-batches-py"),
     "cifar100": ("cifar100/train", "cifar-100-python"),
     "imagenet": ("imagenet/train",),
     "voc": ("VOCdevkit/VOC2012", "voc/VOCdevkit/VOC2012"),
-    "coco": ("coco",),
 }
-_HOMES = {"imagenet": "image-net.org", "voc": "host.robots.ox.ac.uk/pascal/VOC", "coco": "cocodataset.org"}
+_IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
 
 def _places(name: str) -> tuple[Path, ...]:
     return tuple(data_root() / file for file in _FILES.get(name, (name,)))
 
 
+def _is_whole(path: Path) -> bool:
+    "Whether a file in MNIST's format is as long as its header says."
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(4)
+        sizes = np.frombuffer(file.read(4 * head[3]) if len(head) == 4 and head[3] < 4 else b"", ">u4")
+    return head[:3] == b"\0\0\x08" and path.stat().st_size == 4 + sizes.nbytes + int(np.prod(sizes, dtype=np.int64))
+
+
 def available(
-    name: str,  # "mnist", "cifar10", "voc", ... or the name of a folder under `data_root()`
-) -> bool:      # whether it is there
+    name: str,  # "mnist", "cifar10", "voc", ..., or a folder or file under `data_root()`
+) -> bool:      # whether it is there, as far as one sees without reading it
     """Whether a dataset is on this machine; downloads nothing.
 
     Args:
-        name: "mnist", "cifar10", "voc", ... or the name of a folder under `data_root()`
+        name: "mnist", "cifar10", "voc", ..., or a folder or file under `data_root()`
 
     Returns:
-        whether it is there
+        whether it is there, as far as one sees without reading it
     """
-    return any(place.exists() for place in _places(name))
+    if name in ("mnist", "fashion_mnist"):
+        return all(_is_whole(place / file) for place in _places(name) for file in _IDX)
+    return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in _places(name))
 
-# %% ../../nbs/1_images/13_datasets.ipynb #4bb2bdd8
+# %% ../../nbs/1_images/13_datasets.ipynb #dc44c59c
+_TENSORS = "github.com/akamaster/pytorch_resnet_cifar10", "its state_dict written by safetensors.torch.save_file"
+_HOMES = {  # where a dataset comes from, and how it should lie there
+    "imagenet": ("image-net.org", "imagenet/{train,val}/<class>/*.JPEG"),
+    "voc": ("host.robots.ox.ac.uk/pascal/VOC", "VOCdevkit/VOC2012/{JPEGImages,Annotations,ImageSets,...}"),
+    "coco": ("cocodataset.org", "coco/{train2017,val2017,annotations}"),
+    "coco128": ("cocodataset.org (the first 128 images of train2017)", "coco128/{train2017,annotations}"),
+    "raccoon": ("github.com/datitran/raccoon_dataset", "raccoon/VOCdevkit/VOC2012, as PASCAL VOC lies"),
+    "membrane": ("github.com/zhixuhao/unet (the ISBI 2012 challenge)", "membrane/{images,masks}/NN.png"),
+    "ants_bees": ("download.pytorch.org/tutorial/hymenoptera_data.zip", "ants_bees/{train,val}/{ants,bees}/*.jpg"),
+    "olivetti": ("github.com/lloydmeta/Olivetti-PNG", "olivetti/image-N.png"),
+    "mot": ("github.com/abewley/sort and motchallenge.net", "mot/<sequence>/{det/det.txt,gt/gt.txt}"),
+    "weights/squeezenet1_0_imagenet.safetensors": (
+        "pytorch.org/vision/stable/models.html (squeezenet1_0)", _TENSORS[1]),
+    "weights/cifar_resnet20.safetensors": _TENSORS,
+    "weights/cifar_resnet56.safetensors": _TENSORS,
+}  # fmt: skip
+
+
 def why_missing(
-    name: str,        # as for `available`
-    why: object = "", # why it could not be downloaded
+    name: str,         # as for `available`
+    why: object = "",  # why it could not be downloaded
 ) -> FileNotFoundError:
     """The one sentence: what is missing, where it was looked for, and how to get it.
 
@@ -158,156 +189,267 @@ def why_missing(
         why: why it could not be downloaded
     """
     looked = " or ".join(str(place) for place in _places(name))
-    how = f"get it from {_HOMES[name]}" if name in _HOMES else f"call dlvision.datasets.{name}() where there is a network"
-    failed = f" and could not be downloaded ({str(why).splitlines()[0].rstrip(':')})" if why else ""
+    failed = f" and could not be downloaded ({str(why).splitlines()[0].rstrip(':')})" if str(why) else ""
+    home, layout = _HOMES.get(name) or _HOMES.get(name.split("/")[0]) or ("", "")
+    function = name in ("mnist", "fashion_mnist", "cifar10", "cifar100")
+    how = f"get it from {home}, laid out as {layout}" if home else "put it there"
+    how = f"call dlvision.datasets.{name}() where there is a network" if function else how
     return FileNotFoundError(f"{name} is not at {looked}{failed}; {how}, or set DLVISION_DATA to a folder that holds it")
 
+# %% ../../nbs/1_images/13_datasets.ipynb #4bb2bdd8
+def _read(name: str, source: str, split: str, download: bool) -> Any:
+    "torchvision's dataset; files that are not whole are set aside, and put back where no others came."
+    import torchvision.datasets
 
-def _tensors(name: str, source: type, split: str, download: bool, classes: int) -> tuple[Tensor, Tensor]:
-    "A whole torchvision dataset as tensors, downloaded where it is missing; `ValueError` where its files are broken."
-    there = available(name)
+    idx = [place / file for place in _places(name) for file in _IDX] if "mnist" in name else []
+    broken = [path for path in idx if path.is_file() and not _is_whole(path)]
+    repair = f"delete it and call dlvision.datasets.{name}() where there is a network"
+    if broken and not download:
+        raise ValueError(f"{name}: {broken[0]} is no whole IDX file; {repair}")
+    for path in broken:
+        path.rename(f"{path}.broken")
     try:
-        data = source(data_root(), train=_split(split) == "train", download=download and not there)
-    except (AssertionError, OSError, RuntimeError, ValueError) as error:  # whatever torchvision's parsers raise
-        if there:
-            raise ValueError(f"{name} in {data_root()}: the {split} files do not parse ({str(error) or type(error).__name__})") from None
+        data = getattr(torchvision.datasets, source)(data_root(), train=split == "train", download=download)
+    except Exception as error:  # whatever torchvision's parsers raise
+        for path in broken:
+            os.replace(f"{path}.broken", path)
+        if broken:
+            raise ValueError(f"{name}: {broken[0]} is no whole IDX file, and no other came ({error}); {repair}") from None
+        if available(name):
+            raise ValueError(f"{name} in {data_root()}: the {split} files do not parse ({error})") from None
         raise why_missing(name, error if download else "") from None
+    for path in broken:
+        os.remove(f"{path}.broken")
+    return data
+
+
+def _tensors(name: str, source: str, split: str | None, download: bool, classes: int) -> tuple[Tensor, Tensor]:
+    "A torchvision dataset as tensors."
+    if _split(split) is None:
+        return _both(lambda part: _tensors(name, source, part, download, classes))
+    data = _read(name, source, str(split), download)
     images, labels = torch.as_tensor(data.data), torch.as_tensor(data.targets).long()
     if len(images) != len(labels) or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
-        raise ValueError(f"{name} in {data_root()}: {len(images)} images, and {len(labels)} labels up to {labels.max()} of {classes} classes")
+        found = f"{len(images)} images, and {len(labels)} labels up to {labels.max()} of {classes} classes"
+        raise ValueError(f"{name} in {data_root()}: {found}")
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
+
+
+def _both(read: Callable[[str], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    (x, y), (more_x, more_y) = read("train"), read("test")
+    return torch.cat([x, more_x]), torch.cat([y, more_y])
 
 # %% ../../nbs/1_images/13_datasets.ipynb #8a748c8a
 def mnist(
-    split: str = "train",     # "train" (60,000) or "test" (10,000)
-    download: bool = True,    # fetch it where it is missing
-) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
+    download: bool = True,        # fetch what is missing or torn
+) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     """Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither the data nor a network.
 
     Args:
-        split: "train" (60,000) or "test" (10,000)
-        download: fetch it where it is missing
+        split: "train" (60,000), "test" (10,000), or None for both in this order
+        download: fetch what is missing or torn
 
     Returns:
         images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     """
-    return _tensors("mnist", torchvision.datasets.MNIST, split, download, 10)
+    return _tensors("mnist", "MNIST", split, download, 10)
 
 
 def fashion_mnist(
-    split: str = "train",     # "train" (60,000) or "test" (10,000)
-    download: bool = True,    # fetch it where it is missing
-) -> tuple[Tensor, Tensor]:   # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
+    download: bool = True,        # fetch what is missing or torn
+) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     """Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network.
 
     Args:
-        split: "train" (60,000) or "test" (10,000)
-        download: fetch it where it is missing
+        split: "train" (60,000), "test" (10,000), or None for both in this order
+        download: fetch what is missing or torn
 
     Returns:
         images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     """
-    return _tensors("fashion_mnist", torchvision.datasets.FashionMNIST, split, download, 10)
-
-# %% ../../nbs/1_images/13_datasets.ipynb #32f65605
-def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
-    "All images of `folder/<class>/*`, which must have one size, as tensors; classes in alphabetical order."
-    data = torchvision.datasets.ImageFolder(folder)
-    paths, labels = zip(*data.samples)
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read_image, paths))
-    for path, image in zip(paths, images):
-        if image.shape != images[0].shape:
-            raise ValueError(f"{path} has shape {tuple(image.shape)}, the first image of the set {tuple(images[0].shape)}")
-    return torch.stack(images), torch.tensor(labels)
-
-
-def _cifar(name: str, source: type, split: str, download: bool, classes: int) -> tuple[Tensor, Tensor]:
-    folder = data_root() / name / (_split(split) or "train")
-    return _folder_tensors(folder) if folder.is_dir() else _tensors(name, source, split, download, classes)
-
-
-def cifar10(
-    split: str = "train",     # "train" (50,000) or "test" (10,000)
-    download: bool = True,    # fetch it where it is missing
-) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
-    """Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`.
-
-    Args:
-        split: "train" (50,000) or "test" (10,000)
-        download: fetch it where it is missing
-
-    Returns:
-        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
-    """
-    return _cifar("cifar10", torchvision.datasets.CIFAR10, split, download, 10)
-
-
-def cifar100(
-    split: str = "train",     # "train" (50,000) or "test" (10,000)
-    download: bool = True,    # fetch it where it is missing
-) -> tuple[Tensor, Tensor]:   # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
-    """A hundred classes of things (Krizhevsky, 2009), found like `cifar10`.
-
-    Args:
-        split: "train" (50,000) or "test" (10,000)
-        download: fetch it where it is missing
-
-    Returns:
-        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
-    """
-    return _cifar("cifar100", torchvision.datasets.CIFAR100, split, download, 100)
+    return _tensors("fashion_mnist", "FashionMNIST", split, download, 10)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #d8749f47
-class image_folder(torchvision.datasets.ImageFolder):
-    """Images in `folder/<class>/*`: torchvision's `ImageFolder`, with errors that name the file.
+_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class ImageFolder(Dataset):
+    """Images in `folder/<class>/**`, the classes in alphabetical order; errors name the file.
 
     Args:
         folder: the folder, or its name under `data_root()`, like "ants_bees/train"
-        transform: called with the (3, H, W) uint8 image
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
     """
 
     def __init__(
         self,
-        folder: str | Path,          # the folder, or its name under `data_root()`, like "ants_bees/train"
-        transform=None,              # called with the (3, H, W) uint8 image
+        folder: str | Path,                 # the folder, or its name under `data_root()`, like "ants_bees/train"
+        transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
     ):
-        folder = Path(folder) if Path(folder).is_dir() else data_root() / folder
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no image folder {folder}: it should hold one folder of images for each class")
-        super().__init__(folder, transform=transform, loader=read_image)
+        self.folder, self.transform = _find(folder), transform
+        self.classes = sorted(e.name for e in os.scandir(self.folder) if e.is_dir() and e.name[0] != ".")
+        if not self.classes:
+            raise FileNotFoundError(f"no class in {self.folder}: it should hold one folder of images for each class")
+        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        self.samples = [(path, i) for i, name in enumerate(self.classes) for path in _images(self.folder / name)]
+        self.targets = [label for _, label in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        "Image (3, H, W) uint8, or what the transform makes of it, and class number."
+        path, label = self.samples[i]
+        image = read_image(path)
+        return self.transform(image) if self.transform else image, label
+
+    def __repr__(self) -> str:
+        return f"ImageFolder({self.folder}: {len(self)} images, {len(self.classes)} classes, transform={self.transform})"
+
+
+def _find(folder: str | Path) -> Path:
+    found = Path(folder) if Path(folder).is_dir() else data_root() / folder
+    if not found.is_dir():
+        raise FileNotFoundError(f"no folder {folder}, nor {found}")
+    return found
+
+
+def _images(folder: Path) -> list[str]:
+    "The image files below a folder, in torchvision's order."
+    walk = sorted(os.walk(folder, followlinks=True))
+    found = [os.path.join(root, file) for root, _, files in walk for file in sorted(files)]
+    if not (found := [file for file in found if file.lower().endswith(_ENDINGS)]):
+        raise FileNotFoundError(f"no images in {folder}; there are {', '.join(_ENDINGS)}")
+    return found
+
+# %% ../../nbs/1_images/13_datasets.ipynb #b0353ff6
+def image_folder(
+    folder: str | Path,                 # the folder, or its name under `data_root()`, like "ants_bees/train"
+    transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
+) -> ImageFolder:                       # items (image, class number)
+    """Your own photographs, one folder a class; `FileNotFoundError` for a folder or class without images.
+
+    Args:
+        folder: the folder, or its name under `data_root()`, like "ants_bees/train"
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
+
+    Returns:
+        items (image, class number)
+    """
+    return ImageFolder(folder, transform)
 
 
 def imagenet(
-    split: str = "train",  # "train" (1,281,167 images) or "val" (50,000)
-    transform=None,        # called with the (3, H, W) uint8 image
-) -> image_folder:         # items (image, class number)
+    split: str = "train",               # "train" (1,281,167 images) or "val" (50,000)
+    transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
+) -> ImageFolder:                       # items (image, class number)
     """ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; its owners let nobody download it without a login.
 
     Args:
         split: "train" (1,281,167 images) or "val" (50,000)
-        transform: called with the (3, H, W) uint8 image
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
 
     Returns:
         items (image, class number)
     """
     if not available("imagenet"):
         raise why_missing("imagenet")
-    return image_folder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
+    return ImageFolder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
+
+# %% ../../nbs/1_images/13_datasets.ipynb #32f65605
+def _decoded(folder: Path) -> tuple[Tensor, Tensor]:
+    "All images of `folder/<class>/*`, which must have one size, and their classes."
+    data = ImageFolder(folder)
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(read_image, (path for path, _ in data.samples)))
+    for (path, _), image in zip(data.samples, images):
+        if image.shape != images[0].shape:
+            raise ValueError(f"{path} has shape {tuple(image.shape)}, the first image of the set {tuple(images[0].shape)}")
+    return torch.stack(images), torch.tensor(data.targets)
+
+
+def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
+    "As `_decoded`, from the tensors in the user's cache where the files are as they were when it was written."
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    samples = ImageFolder(folder).samples
+    if len(samples) < 1000:
+        return _decoded(folder)
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path, _ in samples]
+    state = hashlib.sha1(repr(stats).encode()).hexdigest()
+    file = _cache() / f"{hashlib.sha1(str(folder.resolve()).encode()).hexdigest()[:16]}.safetensors"
+    try:
+        with safe_open(file, "pt") as kept:
+            if (kept.metadata() or {}).get("state") == state:
+                return kept.get_tensor("images"), kept.get_tensor("labels")
+    except (OSError, SafetensorError):
+        pass
+    images, labels = _decoded(folder)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(images=images.contiguous(), labels=labels), part := f"{file}.{os.getpid()}", dict(state=state))
+        os.replace(part, file)
+    except (OSError, SafetensorError):  # a full or forbidden disk: then it is decoded again next time
+        pass
+    return images, labels
+
+# %% ../../nbs/1_images/13_datasets.ipynb #db599440
+def _cifar(name: str, split: str | None, download: bool, classes: int) -> tuple[Tensor, Tensor]:
+    folder = data_root() / name
+    if not (folder / (_split(split) or "train")).is_dir():
+        return _tensors(name, name.upper(), split, download, classes)
+    return _folder_tensors(folder / split) if split else _both(lambda part: _folder_tensors(folder / part))
+
+
+def cifar10(
+    split: str | None = "train",  # "train" (50,000), "test" (10,000), or None for both in this order
+    download: bool = True,        # fetch it where it is missing
+) -> tuple[Tensor, Tensor]:       # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
+    """Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`.
+
+    Args:
+        split: "train" (50,000), "test" (10,000), or None for both in this order
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
+    """
+    return _cifar("cifar10", split, download, 10)
+
+
+def cifar100(
+    split: str | None = "train",  # "train" (50,000), "test" (10,000), or None for both in this order
+    download: bool = True,        # fetch it where it is missing
+) -> tuple[Tensor, Tensor]:       # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
+    """A hundred classes of things (Krizhevsky, 2009), found like `cifar10`.
+
+    Args:
+        split: "train" (50,000), "test" (10,000), or None for both in this order
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
+    """
+    return _cifar("cifar100", split, download, 100)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #77756e9b
 def _folder(name: str, folder: str | Path | None) -> Path:
     "The folder given, or where `name` lies under `data_root()`; VOC is downloaded where it is missing."
-    if folder and not Path(folder).is_dir():
-        raise FileNotFoundError(f"{name}: no folder {folder}")
-    if not folder and name == "voc" and not available(name):
+    if folder:
+        return _find(folder)
+    if name == "voc" and not available(name):
+        import torchvision.datasets
+
         try:
             torchvision.datasets.VOCDetection(data_root(), year="2012", image_set="trainval", download=True)
         except (OSError, RuntimeError) as error:
             raise why_missing(name, error) from None
-    if not folder and not available(name):
+    if not available(name):
         raise why_missing(name)
-    return Path(folder) if folder else next(place for place in _places(name) if place.exists())
+    return next(place for place in _places(name) if place.exists())
 
 
 def voc_detection(
@@ -351,156 +493,34 @@ def voc_segmentation(
     """
     return VocSegmentation(_folder("voc", folder), split, class_names, skip_bad)
 
-
+# %% ../../nbs/1_images/13_datasets.ipynb #bcf665d2
 def coco_detection(
-    split: str = "val2017",              # the images' folder; annotations are in annotations/instances_<split>.json
-    folder: str | Path | None = None,    # what holds both; `coco` under `data_root()` where None
-    masks: bool = False,                 # decode the masks too
-    skip_bad: bool = False,              # leave out bad items, count them and warn once, instead of raising
-    transforms: Callable | None = None,  # (image, target) -> (image, target)
-) -> CocoDataset:                        # items: image (3, H, W) in [0, 1], target dict
-    """COCO's boxes and masks; `FileNotFoundError` where they are not, `ValueError` for bad files.
+    split: str = "val2017",                  # the images' folder; annotations/instances_<split>.json belongs to it
+    folder: str | Path | None = None,        # what holds both; `coco` under `data_root()` where None
+    masks: bool = False,                     # decode the masks too
+    skip_bad: bool = False,                  # leave out bad items, count them and warn once, instead of raising
+    transforms: Callable | None = None,      # (image, target) -> (image, target)
+    annotations: str | Path | None = None,   # another annotation file, its path as it is or below `folder`
+) -> CocoDataset:                            # items: image (3, H, W) in [0, 1], target dict
+    """COCO's boxes and masks, or your own in its format, as `write_coco` writes it; `ValueError` for bad files.
 
     Args:
-        split: the images' folder; annotations are in annotations/instances_<split>.json
+        split: the images' folder; annotations/instances_<split>.json belongs to it
         folder: what holds both; `coco` under `data_root()` where None
         masks: decode the masks too
         skip_bad: leave out bad items, count them and warn once, instead of raising
         transforms: (image, target) -> (image, target)
+        annotations: another annotation file, its path as it is or below `folder`
 
     Returns:
         items: image (3, H, W) in [0, 1], target dict
     """
-    folder = _folder("coco", folder)
-    annotations = folder / "annotations" / f"instances_{split}.json"
-    return CocoDataset(folder / split, annotations, masks, skip_bad, transforms)
-
-# %% ../../nbs/1_images/13_datasets.ipynb #2dcabab4
-class TensorLoader:
-    """Batches of a dataset that lives on the device as uint8, shuffled, cropped, flipped and normalised there.
-
-    Args:
-        images: (N, C, H, W) uint8
-        labels: (N, ...) what goes with each image
-        batch_size: images in a batch
-        shuffle: new order every epoch
-        crop: pad by so many pixels of black, then cut at random
-        flip: mirror left to right with probability one half
-        mean: of each channel, in [0, 1]; subtracted
-        std: of each channel; divided by
-        drop_last: leave out a last batch that is not full
-        device: where the data and the batches live
-        seed: of order, crops and flips, together with the epoch's number
-    """
-
-    def __init__(
-        self,
-        images: Tensor,                     # (N, C, H, W) uint8
-        labels: Tensor,                     # (N, ...) what goes with each image
-        batch_size: int = 128,              # images in a batch
-        shuffle: bool = False,              # new order every epoch
-        crop: int = 0,                      # pad by so many pixels of black, then cut at random
-        flip: bool = False,                 # mirror left to right with probability one half
-        mean: tuple[float, ...] = (0.0,),   # of each channel, in [0, 1]; subtracted
-        std: tuple[float, ...] = (1.0,),    # of each channel; divided by
-        drop_last: bool = False,            # leave out a last batch that is not full
-        device: str | torch.device = "cpu", # where the data and the batches live
-        seed: int = 0,                      # of order, crops and flips, together with the epoch's number
-    ):
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(f"images must be (N, C, H, W) uint8, not {tuple(images.shape)} {images.dtype}")
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images but {len(labels)} labels")
-        if batch_size < 1 or crop < 0 or min(std) <= 0 or {len(mean), len(std)} - {1, images.shape[1]}:
-            raise ValueError(f"no batches with {batch_size=}, {crop=}, {mean=}, {std=} and {images.shape[1]} channels")
-        self.batch_size, self.shuffle, self.crop, self.flip, self.drop_last, self.seed = batch_size, shuffle, crop, flip, drop_last, seed
-        self.epoch, self.rank, self.world_size = 0, 0, 1
-        self.labels, self.shape = labels.to(device), images.shape[1:]
-        self._store(images, device)
-        c, h, w = self.shape
-        mean, std = torch.tensor(mean).expand(c), torch.tensor(std).expand(c)
-        self._scale = (1 / (255 * std)).repeat(w).to(device)  # for one row of pixels, channels last
-        self._shift = (-mean / std).repeat(w).to(device)
-
-    def _store(self, images: Tensor, device) -> None:
-        "Lay the padded images out channels last, mirrored copies behind them: a crop is then runs of adjacent bytes."
-        c, h, w = self.shape
-        pixels = torch.nn.functional.pad(images.to(device), 4 * (self.crop,)).permute(0, 2, 3, 1)
-        pixels = torch.cat([pixels, pixels.flip(2)]) if self.flip else pixels
-        self._line, self._size = pixels.shape[2] * c, pixels.shape[1:].numel()  # bytes in a padded line, and image
-        run, lines = (w * c, h) if self.crop else (h * w * c, 1)  # without a crop an image is one single run
-        self._starts = torch.arange(lines, device=device) * self._line
-        flat = pixels.reshape(-1)
-        self._runs = flat.as_strided((max(len(flat) - run + 1, 0), run), (1, 1))  # row j: the run from byte j on
-
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.labels), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.epoch += 1
-        return self._batches(self.epoch - 1, 0)
-
-    def set_epoch(
-        self,
-        epoch: int,  # number of the next pass, from 0
-    ) -> None:
-        """Choose the epoch, hence the order and the augmentation, of the next pass.
-
-        Args:
-            epoch: number of the next pass, from 0
-        """
-        self.epoch = epoch
-
-    def batches(
-        self,
-        start: int = 0,                      # number of the first batch wanted
-    ) -> Iterator[tuple[Tensor, Tensor]]:    # images (B, C, H, W) float32, labels (B, ...)
-        """The batches of this epoch from number `start` on: what a resumed run has left to do.
-
-        Args:
-            start: number of the first batch wanted
-
-        Returns:
-            images (B, C, H, W) float32, labels (B, ...)
-        """
-        self.epoch += 1
-        return self._batches(self.epoch - 1, start)
-
-    def shard(
-        self,
-        rank: int,          # number of the process, from 0
-        world_size: int,    # how many there are
-    ) -> "TensorLoader":    # as many batches; a part is empty where a last batch has too few images for all
-        """A loader over the same data that yields process `rank`'s part of each batch: every `world_size`-th image.
-
-        Args:
-            rank: number of the process, from 0
-            world_size: how many there are
-
-        Returns:
-            as many batches; a part is empty where a last batch has too few images for all
-        """
-        part = copy.copy(self)
-        part.rank, part.world_size = rank, world_size
-        return part
-
-    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        n, device = len(self.labels), self.labels.device
-        generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
-        order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
-        dy, dx = torch.randint(0, 2 * self.crop + 1, (2, n), generator=generator)
-        mirrored = torch.randint(0, 2, (n,), generator=generator) if self.flip else torch.zeros(n, dtype=torch.long)
-        first = (mirrored * n + order) * self._size + dy * self._line + dx * self.shape[0]  # each crop's first byte
-        first, order = first.to(device), order.to(device)
-        for i in range(start, len(self)):
-            part = slice(i * self.batch_size + self.rank, min((i + 1) * self.batch_size, n), self.world_size)
-            yield self._cut(first[part]), self.labels[order[part]]
-
-    def _cut(self, first: Tensor) -> Tensor:
-        "The normalised crops that start at the given bytes: (B, C, H, W) float32, channels last in memory."
-        c, h, w = self.shape
-        pixels = self._runs.index_select(0, (first[:, None] + self._starts).flatten())
-        pixels = pixels.view(len(first), h, w * c).float()
-        torch.addcmul(self._shift, pixels, self._scale, out=pixels)
-        return pixels.view(len(first), h, w, c).permute(0, 3, 1, 2)
+    root = _folder("coco", folder)
+    usual = [root / "annotations" / f"instances_{split}.json", root / "annotations.json"]
+    files = [Path(annotations), root / annotations] if annotations else usual
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"no annotations {' or '.join(map(str, files))}; name yours: annotations=...")
+    places = (root / split, root / "images" / split, root / "images", root)
+    images = next(place for place in places if place.is_dir())
+    return CocoDataset(images, file, masks, skip_bad, transforms)
