@@ -40,7 +40,7 @@ def encode_mask(
     first = [0] * int(pixels[:1].sum())  # a walk that begins with a one begins with no zeros
     return dict(size=list(mask.shape), counts=np.diff([0, *first, *ends, pixels.size]).tolist())
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #808feccc
+# %% ../../nbs/9_workshop/94_annotations.ipynb #2a59e1f5
 def _decompress(text: bytes) -> np.ndarray:
     "COCO's compressed runs: five bits in each character, lowest first; bit 32 says that more follow."
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
@@ -88,7 +88,7 @@ def _check_mask(found: Any, size: tuple[int, int]) -> np.ndarray | list[np.ndarr
         raise ValueError(f"a mask whose runs {counts[:8]!r} do not add up to {pixels} pixels of its image")
     return runs
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #76289648
+# %% ../../nbs/9_workshop/94_annotations.ipynb #d3f8570f
 def _draw_mask(found: np.ndarray | list[np.ndarray], size: tuple[int, int]) -> Tensor:
     if isinstance(found, np.ndarray):
         values = np.arange(len(found)) % 2 == 1  # 0, 1, 0, 1 ... as often as the runs say
@@ -144,7 +144,7 @@ def _flag(value: Any, name: str) -> int:
         raise ValueError(f"{name} must be 0 or 1, not {value!r}")
     return int(value)
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #d4528a68
+# %% ../../nbs/9_workshop/94_annotations.ipynb #74da01d5
 class _ImageDataset(Dataset):
     "What all readers share: what is bad raises, or with `skip_bad` is left out and noted in `skipped`."
 
@@ -259,7 +259,7 @@ def _voc_object(found: ET.Element, size: tuple[int, int], class_names: Sequence[
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #c4638043
 class VocDataset(DetectionDataset):
-    """Detection in the format of PASCAL VOC (Everingham et al., 2010); a `ValueError` names bad file and value.
+    """Detection in PASCAL VOC's format (Everingham et al., 2010); a `ValueError` names bad file and value.
 
     Args:
         folder: holds Annotations, JPEGImages and ImageSets
@@ -312,7 +312,7 @@ def _rows(target: Mapping) -> Iterator[dict]:
         raise ValueError(f"{len(target[wrong[0]])} {wrong[0]} for {len(target['boxes'])} boxes")
     return (dict(zip(columns, row)) for row in zip(*columns.values()))
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #52e042c7
+# %% ../../nbs/9_workshop/94_annotations.ipynb #274cf946
 def _voc_xml(name: str, size: tuple[int, int], target: Mapping, class_names: Sequence[str]) -> str:
     "The words of an annotation, read back by the reader's own check."
     xml = f"<annotation><filename>{escape(name)}.jpg</filename>"
@@ -402,7 +402,7 @@ class VocSegmentation(_ImageDataset):
             raise ValueError(f"{file}: {classes[~known][0]} is neither below {len(self.class_names)} nor 255")
         return image, classes
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #eac7e83f
+# %% ../../nbs/9_workshop/94_annotations.ipynb #f42afbd9
 def _coco_content(text: bytes) -> tuple[list[dict], list[dict], dict[Any, list]]:
     "Categories in the order of their numbers, images, and the annotations of each image's number."
     content, of_image = json.loads(text), defaultdict(list)
@@ -413,7 +413,7 @@ def _coco_content(text: bytes) -> tuple[list[dict], list[dict], dict[Any, list]]
         of_image[annotation["image_id"]].append(annotation)
     return sorted(content["categories"], key=lambda category: category["id"]), content["images"], of_image
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #80708e6d
+# %% ../../nbs/9_workshop/94_annotations.ipynb #2bf04e15
 class _Categories:
     "The classes of a COCO file, whose numbers have gaps, and what an object becomes in a target."
 
@@ -485,7 +485,7 @@ class CocoDataset(DetectionDataset):
     def _object(self, found: dict, size: tuple[int, int]) -> dict:
         return self._categories.entries(found, size, self.masks)
 
-# %% ../../nbs/9_workshop/94_annotations.ipynb #c1ebd2c4
+# %% ../../nbs/9_workshop/94_annotations.ipynb #18394ff5
 def _coco_annotation(row: Mapping, image_id: int, categories: list[dict]) -> dict:
     (x1, y1, x2, y2), label = row["boxes"].tolist(), int(row["labels"])
     area, crowd = float(row.get("area", (x2 - x1) * (y2 - y1))), int(row.get("iscrowd", 0))
