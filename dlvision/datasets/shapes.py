@@ -257,7 +257,7 @@ def _make_targets(index: Tensor, objects: dict[str, Tensor], masks: Tensor, befo
         target["caption"] = _describe([next(names) for _ in target["boxes"]], target["boxes"].tolist())
     return targets
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #2a83d1cc
+# %% ../../nbs/9_workshop/93_shapes.ipynb #5d2b2e09
 def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     "Images (B, 3, S, S) and targets of the scenes `index`: this chapter's functions, one after another."
     size, knobs = scenes.size, scenes.knobs
@@ -270,7 +270,7 @@ def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     images = _illuminate(images, u[:, 1:4], knobs["illumination"])
     return images, _make_targets(index, objects, masks, before)
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #ff3f0179
+# %% ../../nbs/9_workshop/93_shapes.ipynb #65de3211
 def _check(scenes: "_Drawn") -> None:
     "`ValueError` where the settings make no scenes."
     if bad := [f"{name}={value}" for name, value in scenes.knobs.items() if not 0 <= value <= 1]:
@@ -281,7 +281,7 @@ def _check(scenes: "_Drawn") -> None:
     if unknown := [name for name in scenes.classes or [""] if name not in SHAPES]:
         raise ValueError(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #bca2e906
+# %% ../../nbs/9_workshop/93_shapes.ipynb #916783fe
 class _Drawn(Dataset):
     "Scenes by number, drawn anew each time; the settings come with `Shapes`."
     n: int; size: int; seed: int; max_objects: int; min_objects: int  # fmt: skip
