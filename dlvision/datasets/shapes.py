@@ -154,13 +154,17 @@ def _to_pixels(points: Tensor, objects: dict[str, Tensor]) -> Tensor:
 
 def _distances(objects: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor]:
     "Signed distance in pixels to each outline, infinite for an absent object, and y: both (B, K, S, S)."
-    x, y = _to_canonical(objects, size)
-    kind = torch.where(objects["present"], objects["kind"], len(SHAPES)).flatten()  # the absent come last
-    order, counts = kind.argsort(), kind.bincount(minlength=len(SHAPES) + 1).tolist()
-    xs, ys = (t.flatten(0, 1).index_select(0, order).split(counts) for t in (x, y))
-    parts = [shape(*xy) for shape, *xy in zip(SHAPES.values(), xs, ys)] + [torch.full_like(xs[-1], torch.inf)]
-    distance = torch.cat(parts).index_select(0, order.argsort()).view_as(x)
-    return distance.mul_((objects["radius"] * objects["squeeze"]).float()[..., None, None]), y
+    flat = {name: values.flatten(0, 1) for name, values in objects.items()}
+    distance = torch.full((len(flat["kind"]), size, size), torch.inf, dtype=torch.float32)
+    ys = torch.zeros_like(distance)
+    for kind, shape in enumerate(SHAPES.values()):
+        chosen = ((flat["kind"] == kind) & flat["present"]).nonzero().flatten()
+        some = {name: values[chosen] for name, values in flat.items()}
+        x, y = _to_canonical(some, size)
+        scale = (some["radius"] * some["squeeze"]).float()[:, None, None]
+        distance.index_copy_(0, chosen, shape(x, y).mul_(scale))
+        ys.index_copy_(0, chosen, y)
+    return distance.unflatten(0, objects["kind"].shape), ys.unflatten(0, objects["kind"].shape)
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #dc0c13dc
 def _compose(
@@ -257,7 +261,7 @@ def _make_targets(index: Tensor, objects: dict[str, Tensor], masks: Tensor, befo
         target["caption"] = _describe([next(names) for _ in target["boxes"]], target["boxes"].tolist())
     return targets
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #5d2b2e09
+# %% ../../nbs/9_workshop/93_shapes.ipynb #93b600ac
 def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     "Images (B, 3, S, S) and targets of the scenes `index`: this chapter's functions, one after another."
     size, knobs = scenes.size, scenes.knobs
@@ -270,7 +274,7 @@ def _draw(scenes: "_Drawn", index: Tensor) -> tuple[Tensor, list[dict]]:
     images = _illuminate(images, u[:, 1:4], knobs["illumination"])
     return images, _make_targets(index, objects, masks, before)
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #65de3211
+# %% ../../nbs/9_workshop/93_shapes.ipynb #922c1dac
 def _check(scenes: "_Drawn") -> None:
     "`ValueError` where the settings make no scenes."
     if bad := [f"{name}={value}" for name, value in scenes.knobs.items() if not 0 <= value <= 1]:
@@ -281,7 +285,7 @@ def _check(scenes: "_Drawn") -> None:
     if unknown := [name for name in scenes.classes or [""] if name not in SHAPES]:
         raise ValueError(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
 
-# %% ../../nbs/9_workshop/93_shapes.ipynb #916783fe
+# %% ../../nbs/9_workshop/93_shapes.ipynb #81be5382
 class _Drawn(Dataset):
     "Scenes by number, drawn anew each time; the settings come with `Shapes`."
     n: int; size: int; seed: int; max_objects: int; min_objects: int  # fmt: skip
