@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stdout
 from html import escape
 from io import BytesIO, StringIO
 from itertools import pairwise
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from .exercises import under_test
 
-# %% ../nbs/9_workshop/92_show.ipynb #4ce5dc80
+# %% ../nbs/9_workshop/92_show.ipynb #5a73e2ff
 def _luminance(color) -> float:
     "Relative luminance of a colour in [0, 1] (WCAG 2.1)."
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(color)]
@@ -55,7 +56,7 @@ def _ink(ground) -> str:
 # %% ../nbs/9_workshop/92_show.ipynb #16371410
 TEXT, GROUND, GREY = "#333333", "#ffffff", "#7f7f7f"  # grey decorates; it is too pale for text
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", GREY, "#E69F00", "#56B4E9", "#B8A900"]
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": GROUND, "axes.facecolor": GROUND, "savefig.facecolor": "auto", "savefig.transparent": False,
     "text.color": TEXT, "axes.labelcolor": TEXT, "axes.titlecolor": TEXT, "axes.edgecolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT,
@@ -81,7 +82,7 @@ def figure(
     columns: int = 1,     # columns of axes
     width: float = 4.0,   # width of one of the axes, inches
     height: float = 3.0,  # height of one of the axes, inches
-) -> Axes | np.ndarray:   # the axes; for several, an array of shape (columns,), (rows,) or (rows, columns)
+) -> Any:                #  the axes; for several, an array of shape (columns,), (rows,) or (rows, columns)
     """Open a figure in the course's style.
 
     Args:
@@ -118,7 +119,7 @@ def as_array(
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     return (x.permute(1, 2, 0) if x.ndim == 3 else x).clamp(0, 1).numpy()
 
-# %% ../nbs/9_workshop/92_show.ipynb #519d4727
+# %% ../nbs/9_workshop/92_show.ipynb #6b01cd54
 def _sheet(
     arrays: Sequence[np.ndarray], titles: Sequence[str], columns: int | None, ax: Axes | None, size: float | None, **look
 ) -> Axes:
@@ -161,7 +162,8 @@ def show_images(
         the axes; one image spans (0, W) x (0, H), pixels
     """
     many = not isinstance(images, (Tensor, np.ndarray)) or images.ndim == 4
-    arrays = [as_array(x) for x in (images if many else [images])]
+    several: Any = images if many else [images]
+    arrays = [as_array(x) for x in several]
     texts = [""] * len(arrays) if titles is None else [str(t) for t in titles]
     if not arrays or len(texts) != len(arrays):
         raise ValueError(f"{len(texts)} titles for {len(arrays)} images")
@@ -333,7 +335,7 @@ def show_numbers(
     h, w = values.shape
     ax = figure(width=0.45 * w + 0.2, height=0.4 * h + 0.4) if ax is None else ax
     strength = values.double() / values.double().abs().max().clamp(min=1e-12)
-    limits = dict(cmap="PuOr_r", vmin=-2, vmax=2)  # pale ends, so that the numbers stay readable
+    limits: dict[str, Any] = dict(cmap="PuOr_r", vmin=-2, vmax=2)  # pale ends, so that the numbers stay readable
     ax.imshow(strength if shade else torch.zeros(h, w), extent=(0, w, h, 0), aspect="equal", **limits)
     for y in range(h):
         for x in range(w):
@@ -385,7 +387,7 @@ def show_map(
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/9_workshop/92_show.ipynb #4e2be111
+# %% ../nbs/9_workshop/92_show.ipynb #0b4f06ce
 def show_maps(
     maps: Tensor | Sequence[Tensor],        # (N, H, W) or (N, 1, H, W), or a list of (H, W): real numbers
     titles: Sequence[object] | None = None, # one for each map
@@ -417,7 +419,7 @@ def show_maps(
         ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.8)
     return ax
 
-# %% ../nbs/9_workshop/92_show.ipynb #ccb5c948
+# %% ../nbs/9_workshop/92_show.ipynb #52733554
 def _spread(wanted: Sequence[float], room: Sequence[float], weight: Sequence[float]) -> list[float]:
     "The places nearest to the `wanted` ones (least squares) in their order, so that items of these sizes do not touch."
     offsets = np.cumsum([0, *((a + b) / 2 for a, b in pairwise(room))])
@@ -442,11 +444,13 @@ def label_curves(
     Returns:
         nothing; the labels stand to the right of the axes
     """
-    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_") and len(line.get_xdata())]
+    drawn: list[Any] = [*ax.get_lines()]
+    lines = [line for line in drawn if not str(line.get_label()).startswith("_") and len(line.get_xdata())]
+    ax.get_ylim()  # autoscaling waits for somebody to ask
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [float(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1]) for line in lines]
     order = sorted((i for i in range(len(lines)) if np.isfinite(ends[i])), key=ends.__getitem__)
-    room = 11 / 72 / (ax.get_position().height * ax.figure.get_figheight())  # a line of text, as a share of the height
+    room = 11 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # a line of text, as a share of the height
     for i, y in zip(order, _spread([min(max(ends[i], 0), 1) for i in order], [room] * len(order), [1.0] * len(order))):
         ax.annotate("●", (1, y), (3, 0), "axes fraction", "offset points", va="center", fontsize=6, color=lines[i].get_color())
         ax.annotate(str(lines[i].get_label()), (1, y), (11, 0), "axes fraction", "offset points", va="center", fontsize=8)
@@ -517,7 +521,7 @@ def show_confusion(
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     return ax
 
-# %% ../nbs/9_workshop/92_show.ipynb #94aa13fd
+# %% ../nbs/9_workshop/92_show.ipynb #21d7ecb6
 class _Choice:
     "One parameter of an explored figure: its values, what they are called, and where it starts."
 
@@ -544,7 +548,8 @@ def _values(name: str, choice) -> list:
         return _steps(name, choice)
     if isinstance(choice, str) or not hasattr(choice, "__iter__"):
         raise ValueError(f"{name} offers {choice!r}: give a range, a (low, high, step), a list, a dict or a bool")
-    values = list(choice.values()) if isinstance(choice, dict) else torch.as_tensor(choice).tolist() if hasattr(choice, "tolist") else list(choice)
+    values = list(choice.values() if isinstance(choice, dict) else choice)
+    values = [v.item() if hasattr(v, "item") else v for v in values]  # of a tensor or an array
     if not values:
         raise ValueError(f"{name} offers nothing to choose from")
     return values
@@ -552,10 +557,11 @@ def _values(name: str, choice) -> list:
 
 def _steps(name: str, limits: tuple) -> list:
     "The numbers of (low, high) or (low, high, step): whole ones one by one, others in 20 steps."
-    if len(limits) not in (2, 3) or not all(map(_is_number, limits)) or limits[1] <= limits[0] or min(limits[2:], default=1) <= 0:
+    numbers = len(limits) in (2, 3) and all(map(_is_number, limits))
+    if not numbers or limits[1] <= limits[0] or min(limits[2:], default=1) <= 0:
         raise ValueError(f"{name}={limits} is no (low, high) or (low, high, step); values of your own go into a list")
     low, high = limits[:2]
-    step = limits[2] if len(limits) == 3 else 1 if isinstance(low, int) and isinstance(high, int) else (high - low) / 20
+    step = limits[2] if len(limits) == 3 else 1 if isinstance(low + high, int) else (high - low) / 20
     count = int((high - low) / step + 1e-9) + 1
     return [low + i * step if isinstance(step, int) else round(low + i * step, 12) for i in range(count)]
 
@@ -567,14 +573,14 @@ def _choices(draw: Callable, choices: dict) -> list[_Choice]:
     known = inspect.signature(draw).parameters
     return [_Choice(name, choice, known[name].default if name in known else None) for name, choice in choices.items()]
 
-# %% ../nbs/9_workshop/92_show.ipynb #2ee87ad1
+# %% ../nbs/9_workshop/92_show.ipynb #5671142e
 @contextmanager
 def _drawn(draw: Callable, values: dict) -> Iterator[Figure]:
     "The figure that one call of `draw` makes, off screen; all that it opened is closed again."
     before = set(plt.get_fignums())
     try:
         with plt.ioff():
-            drawn = draw(**values)
+            drawn: Any = draw(**values)
         drawn = next(iter(np.ravel(drawn)), None) if isinstance(drawn, (np.ndarray, list, tuple)) else drawn
         opened = [n for n in plt.get_fignums() if n not in before]
         if isinstance(drawn, Figure) or hasattr(drawn, "figure"):
@@ -606,7 +612,7 @@ def _png(figure: Figure) -> bytes:
     Image.fromarray(_pixels(figure)).save(file, "png", compress_level=1)
     return file.getvalue()
 
-# %% ../nbs/9_workshop/92_show.ipynb #9a734bb6
+# %% ../nbs/9_workshop/92_show.ipynb #c2d9f9f0
 def _arrange(width: float, n: int) -> tuple[list[int], int]:
     "Which of `n` values to draw with figures of that width in inches, and in how many columns."
     room = max(1, min(6, int(8 / (0.6 * width))))  # smaller than 0.6 of its size no figure can be read
@@ -631,7 +637,7 @@ def _join(pictures: list[np.ndarray], labels: list[str], columns: int, title: st
         ax.set_axis_off()
     return np.array(shape.axes)
 
-# %% ../nbs/9_workshop/92_show.ipynb #e0f81fdc
+# %% ../nbs/9_workshop/92_show.ipynb #2d828451
 def strip(
     draw: Callable[..., object],  # called with a value for each parameter; returns a figure or axes, or draws on what it opens
     /,
@@ -659,23 +665,25 @@ def strip(
     labels = [f"{first.name.replace('_', ' ')} = {first.labels[i]}" for i in chosen]
     return _join(pictures, labels, columns, title)
 
-# %% ../nbs/9_workshop/92_show.ipynb #2213f466
+# %% ../nbs/9_workshop/92_show.ipynb #963a172e
 class _Live:
     "Sliders, menus and switches over a picture, drawn again on every move; moves made meanwhile become one."
 
     def __init__(self, draw: Callable, title: str, choices: list[_Choice]) -> None:
         import ipywidgets as widgets
 
-        self.draw, self.seen, self.pending = draw, {}, False
+        self.draw, self.pending = draw, False
+        self.seen: dict[str, object] = {}
         self.controls = {c.name: _control(c) for c in choices}
         self.image, self.words = widgets.Image(format="png"), widgets.HTML()
         heading = [widgets.HTML(f"<b>{escape(title)}</b>")] if title else []
         self.box = widgets.VBox([*heading, *self.controls.values(), self.image, self.words])
         self.box.add_class("dlvision-explore")  # by which a test finds it
+        self.loop: Any = None
         try:
             self.loop = asyncio.get_running_loop()  # the kernel's own, on its main thread
-        except RuntimeError:
-            self.loop = None
+        except RuntimeError:  # none runs: draw at once
+            pass
         self.redraw()
         for control in self.controls.values():
             control.observe(self.moved, "value")
@@ -705,7 +713,7 @@ class _Live:
             said.write(traceback.format_exc())
         self.words.value = f"<pre>{escape(said.getvalue())}</pre>" if said.getvalue() else ""
 
-# %% ../nbs/9_workshop/92_show.ipynb #013d151a
+# %% ../nbs/9_workshop/92_show.ipynb #03444874
 def _control(choice: _Choice):
     "The widget of one parameter."
     import ipywidgets as widgets
@@ -722,7 +730,7 @@ def _live() -> bool:
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return not under_test() and hasattr(ipython, "kernel") and importlib.util.find_spec("ipywidgets") is not None
 
-# %% ../nbs/9_workshop/92_show.ipynb #70d1b34d
+# %% ../nbs/9_workshop/92_show.ipynb #6092020f
 def explore(
     draw: Callable[..., object],  # called with a value for each parameter; returns a figure or axes, or draws on what it opens
     /,
@@ -754,7 +762,7 @@ def explore(
     controls = _Live(draw, title, _choices(draw, choices)).box
     display({**controls._repr_mimebundle_(), "image/png": kept}, raw=True)
 
-# %% ../nbs/9_workshop/92_show.ipynb #54cdb359
+# %% ../nbs/9_workshop/92_show.ipynb #3f0645de
 def _ranks(nodes: Sequence[str], arrows: Sequence[tuple[str, str]]) -> tuple[dict[str, int], set[tuple[str, str]]]:
     "The layer of each node, one more than the last that points at it, and the arrows that close a cycle."
     back: set[tuple[str, str]] = set()
@@ -780,7 +788,7 @@ def _ranks(nodes: Sequence[str], arrows: Sequence[tuple[str, str]]) -> tuple[dic
         rank[node] = min(rank[b] for a, b in forward if a == node) - 1
     return rank, back
 
-# %% ../nbs/9_workshop/92_show.ipynb #1c7e6718
+# %% ../nbs/9_workshop/92_show.ipynb #eb756d5e
 Knot = str | tuple[str, str, int]  # a node, or the place where a long arrow passes a layer
 
 
@@ -789,14 +797,14 @@ def _across(
 ) -> dict[Knot, float]:
     "Where each knot stands across the flow: near those that pull it, in the order of its layer."
     heavy = {k: 1.0 if isinstance(k, str) else 0.01 for k in room}  # a long arrow gives way to a box
-    place = dict.fromkeys(room, 0.0)
+    place: dict[Knot, float] = dict.fromkeys(room, 0.0)
     for layer in (layers + layers[::-1]) * 40:
         near = [pulls[k] or [(k, 1.0)] for k in layer]
         wanted = [sum(place[o] * w for o, w in pull) / sum(w for _, w in pull) for pull in near]
         place |= zip(layer, _spread(wanted, [room[k] for k in layer], [heavy[k] for k in layer]))
     return place
 
-# %% ../nbs/9_workshop/92_show.ipynb #74b5b458
+# %% ../nbs/9_workshop/92_show.ipynb #d85a0582
 def _text_size(text: str) -> tuple[float, float]:
     "Width and height of a label in inches, at 8 points."
     lines = text.split("\n")
@@ -828,7 +836,7 @@ def _detour(start: tuple[float, float], end: tuple[float, float], side: float) -
     L, C = MplPath.LINETO, MplPath.CURVE3
     return MplPath(points, [MplPath.MOVETO, L, C, C, L, C, C, L])
 
-# %% ../nbs/9_workshop/92_show.ipynb #17d3e311
+# %% ../nbs/9_workshop/92_show.ipynb #d4537cc8
 class _Diagram:
     "Boxes in layers, placed: what `diagram` draws. Coordinates are (along, across) the flow, inches."
 
@@ -861,9 +869,9 @@ class _Diagram:
 
     def _layers(self) -> list[list[Knot]]:
         "The knots of each layer, in the order in which the paths first name them."
-        turn: dict[Knot, float] = dict(self.order)
+        turn: dict[Any, int] = {**self.order}
         for arrow, knots in self.route.items():
-            turn |= dict.fromkeys(knots[1:-1], self.steps[arrow])
+            turn.update(dict.fromkeys(knots[1:-1], self.steps[arrow]))
         level = {k: k[2] if isinstance(k, tuple) else self.rank[k] for k in turn}
         return [sorted((k for k in turn if level[k] == i), key=turn.__getitem__) for i in range(max(level.values()) + 1)]
 
@@ -878,7 +886,7 @@ class _Diagram:
                 pulls[b].append((a, 0.05 if long and isinstance(b, str) else 1.0))
         return pulls
 
-# %% ../nbs/9_workshop/92_show.ipynb #29b60615
+# %% ../nbs/9_workshop/92_show.ipynb #c61cd87d
 def _label(name: str) -> str:
     return name.split("#")[0].strip() or "#"
 
@@ -889,8 +897,8 @@ def _way(plan: _Diagram, arrow: tuple[str, str]) -> MplPath:
     begin = {k: plan.start[plan.rank[k]] + (plan.depth[plan.rank[k]] - plan.box[k][0]) / 2 for k in arrow}
     if arrow in plan.back:
         side = plan.high + 0.2 * (1 + sorted(plan.back).index(arrow)) - 0.1
-        ends = [(begin[k] + plan.box[k][0] * at, plan.place[k] + plan.box[k][1] / 2) for k, at in ((a, 0.6), (b, 0.4))]
-        return _detour(*ends, side)
+        out, back = ((begin[k] + plan.box[k][0] * at, plan.place[k] + plan.box[k][1] / 2) for k, at in ((a, 0.6), (b, 0.4)))
+        return _detour(out, back, side)
     leaves, i = plan.rank[a], plan.rank[b]
     points = [(begin[a] + plan.box[a][0], plan.place[a]), (plan.start[leaves] + plan.depth[leaves], plan.place[a])]
     for knot in plan.route[arrow][1:-1]:
@@ -898,8 +906,8 @@ def _way(plan: _Diagram, arrow: tuple[str, str]) -> MplPath:
     return _flow([*points, (plan.start[i], plan.place[b]), (begin[b], plan.place[b])])
 
 
-def _draw_diagram(plan: _Diagram, sizes: dict, highlight: Sequence[str], ax: Axes | None, title: str) -> Axes:
-    def turn(points) -> np.ndarray:  # the flow runs to the right, or down
+def _draw_diagram(plan: _Diagram, sizes: dict, highlight: Sequence[str], ax: Any, title: str) -> Axes:
+    def turn(points) -> Any:  # the flow runs to the right, or down
         return np.asarray(points)[..., ::-1] if plan.down else np.asarray(points)
 
     along = (-0.05, plan.length + 0.05)
@@ -912,23 +920,25 @@ def _draw_diagram(plan: _Diagram, sizes: dict, highlight: Sequence[str], ax: Axe
         ax.set_position((0, 0, 1, high / (high + head)))
     for arrow in plan.arrows:
         way = _way(plan, arrow)
-        look = dict(arrowstyle="-|>", mutation_scale=8, color=GREY, linewidth=1.2, shrinkA=0, shrinkB=0)
+        look: dict[str, Any] = dict(arrowstyle="-|>", mutation_scale=8, color=GREY, linewidth=1.2, shrinkA=0, shrinkB=0)
         ax.add_patch(FancyArrowPatch(path=MplPath(turn(way.vertices), way.codes), **look))
         if text := sizes.get(arrow):
-            at = turn((plan.start[plan.rank[arrow[0]]] + plan.depth[plan.rank[arrow[0]]] + 0.1, plan.place[arrow[0]] + (0.05 if plan.down else -0.05)))
-            ax.text(*at, text, fontsize=8, va="center" if plan.down else "bottom", ha="left")
+            layer, beside = plan.rank[arrow[0]], 0.05 if plan.down else -0.05
+            at = turn((plan.start[layer] + plan.depth[layer] + 0.1, plan.place[arrow[0]] + beside))
+            ax.text(at[0], at[1], text, fontsize=8, va="center" if plan.down else "bottom", ha="left")
     for node in plan.nodes:
         u = plan.start[plan.rank[node]] + plan.depth[plan.rank[node]] / 2
         center, box = turn((u, plan.place[node])), turn(plan.box[node])
         style = "circle,pad=0" if len(_label(node)) == 1 else "round,pad=0,rounding_size=0.06"
-        fill = dict(facecolor="#fbe0c4", edgecolor=COLORS[1]) if node in highlight else dict(facecolor="#e8f0f7", edgecolor=GREY)
-        ax.add_patch(FancyBboxPatch(center - box / 2, *box, boxstyle=style, linewidth=1.2, zorder=2, **fill))
-        ax.text(*center, _label(node), fontsize=8, ha="center", va="center", zorder=3)
+        face, edge = ("#fbe0c4", COLORS[1]) if node in highlight else ("#e8f0f7", GREY)
+        shape: dict[str, Any] = dict(boxstyle=style, linewidth=1.2, facecolor=face, edgecolor=edge, zorder=2)
+        ax.add_patch(FancyBboxPatch(center - box / 2, box[0], box[1], **shape))
+        ax.text(center[0], center[1], _label(node), fontsize=8, ha="center", va="center", zorder=3)
     ax.set(xlim=x, ylim=y[::-1], aspect="equal", title=title)
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/9_workshop/92_show.ipynb #631f9541
+# %% ../nbs/9_workshop/92_show.ipynb #bac923ca
 def diagram(
     *paths: Sequence[str],               # chains of nodes; a name stands for one node wherever it is written, and what follows a # is not shown
     sizes: dict | None = None,           # what flows, written on an arrow: {node: text} for what leaves it, or {(node, node): text}
