@@ -443,6 +443,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'dlvision/datasets/annotations.py'),
                                                'dlvision.datasets.annotations._coco_annotation': ( '9_workshop/annotations.html#_coco_annotation',
                                                                                                    'dlvision/datasets/annotations.py'),
+                                               'dlvision.datasets.annotations._coco_categories': ( '9_workshop/annotations.html#_coco_categories',
+                                                                                                   'dlvision/datasets/annotations.py'),
                                                'dlvision.datasets.annotations._coco_content': ( '9_workshop/annotations.html#_coco_content',
                                                                                                 'dlvision/datasets/annotations.py'),
                                                'dlvision.datasets.annotations._decompress': ( '9_workshop/annotations.html#_decompress',

@@ -486,6 +486,13 @@ class CocoDataset(DetectionDataset):
         return self._categories.entries(found, size, self.masks)
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #18394ff5
+def _coco_categories(class_names: Sequence[str], keypoint_names: Sequence | Mapping) -> list[dict]:
+    if not isinstance(keypoint_names, Mapping):
+        keypoint_names = dict.fromkeys(class_names, keypoint_names)
+    points = [[*keypoint_names.get(name, ())] for name in class_names]
+    return [dict(id=i, name=class_names[i], keypoints=points[i]) for i in range(1, len(points))]
+
+
 def _coco_annotation(row: Mapping, image_id: int, categories: list[dict]) -> dict:
     (x1, y1, x2, y2), label = row["boxes"].tolist(), int(row["labels"])
     area, crowd = float(row.get("area", (x2 - x1) * (y2 - y1))), int(row.get("iscrowd", 0))
@@ -506,7 +513,7 @@ def write_coco(
     images: Iterable[Tensor],    # (3, H, W) float in [0, 1], or uint8
     targets: Iterable[dict],     # boxes and labels; masks, keypoints, area, iscrowd and image_id where there are any
     class_names: Sequence[str],  # 0 is background
-    keypoint_names: Sequence[str] | Mapping[str, Sequence[str]] = (),  # of all classes, or by the class's name
+    keypoint_names: Sequence[str] | Mapping[str, Sequence[str]] = (),  # of all classes, or by the class's name; numbered where not given
 ) -> Path:                       # the JSON file
     """Write a dataset in COCO's format, images without loss; `ValueError` for what could not be read back.
 
@@ -515,28 +522,27 @@ def write_coco(
         images: (3, H, W) float in [0, 1], or uint8
         targets: boxes and labels; masks, keypoints, area, iscrowd and image_id where there are any
         class_names: 0 is background
-        keypoint_names: of all classes, or by the class's name
+        keypoint_names: of all classes, or by the class's name; numbered where not given
 
     Returns:
         the JSON file
     """
     folder, numbers, class_names = Path(folder), set[int](), _check_names(class_names)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    if not isinstance(keypoint_names, Mapping):
-        keypoint_names = dict.fromkeys(class_names, keypoint_names)
-    points = [[*keypoint_names.get(name, ())] for name in class_names]
-    listed = [dict(id=i, name=class_names[i], keypoints=points[i]) for i in range(1, len(points))]
-    content: dict[str, list] = dict(images=[], annotations=[], categories=listed)
-    classes = _Categories(listed)
+    categories = _coco_categories(class_names, keypoint_names)
+    content: dict[str, list] = dict(images=[], annotations=[], categories=categories)
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         name, (height, width), number = f"{i:06d}.png", image.shape[-2:], int(target.get("image_id", i))
         with _naming(name):
             if number in numbers:
                 raise ValueError(f"image_id {number} has been written already")
             numbers.add(number)
+            if "keypoints" in target and not keypoint_names:
+                keypoint_names = [f"point {k}" for k in range(target["keypoints"].shape[1])]
+            listed = content["categories"] = _coco_categories(class_names, keypoint_names)
             for row in _rows(target):
                 found = _coco_annotation(row, number, listed)
-                classes.entries(found, (height, width), "masks" in row)  # what is written must be readable
+                _Categories(listed).entries(found, (height, width), "masks" in row)  # what is written must be readable
                 content["annotations"].append(dict(id=len(content["annotations"]) + 1) | found)
             _save(image, folder / "images" / name)
         content["images"].append(dict(id=number, file_name=name, height=height, width=width))
