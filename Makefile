@@ -19,7 +19,7 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	touch $@
 
 lab: $(READY)  ## open the course in JupyterLab; ARGS="--no-browser --port 8899" passes options on
-	JUPYTER_CONFIG_PATH="$(CURDIR)/.ci/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" $(BIN)/jupyter-lab $(ARGS) nbs/index.ipynb
+	JUPYTER_CONFIG_PATH="$(CURDIR)/.ci/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" $(BIN)/jupyter-lab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb $(ARGS)
 
 test: $(READY)  ## export, check and run every chapter; CH=33 runs one; FLAGS=realdata those with real data
 	$(BIN)/python .ci/course.py test --chapter "$(CH)" --flags "$(FLAGS)"
