@@ -6,33 +6,27 @@
 __all__ = ['extract_features', 'linear_probe', 'freeze_until', 'finetune']
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #c86fbc20
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sized
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LambdaLR
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
 
+from .hooks import evaluating, find_layer, recording, run_model
 from ..learner import Learner, accuracy
 from ..learning.linear import SoftmaxClassifier, bias_trick
-from ..learning.optimizers import AdamW, cosine
-
-# %% ../../nbs/3_convnets/36_transfer.ipynb #94545008
-def _find_layer(model: nn.Module, name: str) -> nn.Module:
-    "The layer of that name, like \"layer4.1\"; `ValueError` that lists the names there are."
-    layer, path = model, type(model).__name__
-    for part in str(name).split("."):
-        children = dict(layer.named_children())
-        if part not in children:
-            raise ValueError(f"no layer {name!r}: {path} has {', '.join(children) or 'no layers in it'}")
-        layer, path = children[part], part if layer is model else f"{path}.{part}"
-    return layer
+from ..learning.optimizers import AdamW
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #e9fb9a1c
 def _find_head(model: nn.Module) -> tuple[str, nn.Module]:
     "Name and module of the layer that gives the class scores; `ValueError` where there is none."
-    if hasattr(model, "get_classifier"):  # timm's
-        head = model.get_classifier()
+    if get := getattr(model, "get_classifier", None):  # timm's
+        head = get()
         names = [name for name, m in model.named_modules() if m is head]
     else:
         names = [name for name, m in model.named_modules()
@@ -42,20 +36,15 @@ def _find_head(model: nn.Module) -> tuple[str, nn.Module]:
     return names[-1], model.get_submodule(names[-1])
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #ad977997
-def _pooled(x) -> Tensor:
+def _pooled(x: Any) -> Tensor:
     "One vector an image: (N, F) as it is, the mean over places of (N, F, ...), or over tokens of (N, T, F)."
     if not isinstance(x, Tensor) or x.ndim < 2:
         raise ValueError(f"a layer gives features (N, F), (N, T, F) or (N, F, H, W), not {tuple(x.shape) if isinstance(x, Tensor) else type(x)}")
-    return x.clone() if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)  # the next layer may work in place
+    return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
 
-def _call(model: nn.Module, x: Tensor) -> None:
-    try:
-        model(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f"{type(model).__name__} does not take a batch of shape {tuple(x.shape)}: {error}") from error
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #39f19367
 @torch.no_grad()
@@ -74,27 +63,16 @@ def extract_features(
     Returns:
         features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
     """
-    seen, features, labels = [], [], []
-    if layer is None:
-        hook = _find_head(model)[1].register_forward_pre_hook(lambda module, inputs: seen.append(_pooled(inputs[0])))
-    else:
-        hook = _find_layer(model, layer).register_forward_hook(lambda module, inputs, output: seen.append(_pooled(output)))
-    training = [module for module in model.modules() if module.training]
-    device = next((p.device for p in model.parameters()), "cpu")
-    try:
-        model.eval()
-        for batch in loader:
-            x, *y = batch if isinstance(batch, (tuple, list)) else [batch]
-            seen.clear()
-            _call(model, x.to(device))
-            if not seen:
-                raise ValueError(f"{type(model).__name__} did not use its layer {layer or 'for the class scores'}")
-            features.append(seen[-1].cpu())
-            labels += [label.cpu() for label in y[:1]]
-    finally:
-        hook.remove()
-        for module in training:
-            module.training = True
+    features, labels, device = [], [], _device(model)
+    heard = _find_head(model)[1] if layer is None else find_layer(model, layer)
+    for batch in loader:
+        x, *y = batch if isinstance(batch, (tuple, list)) else [batch]
+        with recording(heard, inputs=layer is None) as seen:
+            run_model(model, x.to(device))
+        if not seen:
+            raise ValueError(f"{type(model).__name__} did not use its layer {layer or 'for the class scores'}")
+        features.append(_pooled(seen[-1]).cpu())
+        labels += [label.cpu() for label in y[:1]]
     if not features:
         raise ValueError("the loader gave no batch")
     return torch.cat(features), torch.cat(labels) if labels else None
@@ -137,8 +115,8 @@ def _choose(x: Tensor, y: Tensor, fold: Tensor) -> float:
     return _CANDIDATES[losses.argmin()]
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #909c19ff
-def _check_examples(features: Tensor, labels: Tensor) -> None:
-    "`ValueError` unless (N, F) finite features go with N labels, of at least two classes, all from 0 on present."
+def _check_examples(features: Tensor, labels: Tensor | None) -> Tensor:
+    "The labels; `ValueError` unless (N, F) finite features go with N labels, of at least two classes, all from 0 on present."
     if not isinstance(labels, Tensor) or features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(f"each row of features needs one label: got {tuple(features.shape)} and {tuple(getattr(labels, 'shape', ())) or labels}")
     if not features.isfinite().all():
@@ -147,6 +125,7 @@ def _check_examples(features: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels are whole numbers from 0 on, of at least two classes, not {labels.dtype} {labels.unique().tolist()}")
     if (missing := (labels.bincount() == 0).nonzero()[:, 0].tolist()):
         raise ValueError(f"no example of the classes {missing} of 0 ... {labels.max()}: number the classes without gaps")
+    return labels
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #40623364
 def linear_probe(
@@ -168,7 +147,7 @@ def linear_probe(
     Returns:
         features (N, F) -> scores (N, K); its attribute `C` is what was used
     """
-    _check_examples(features, labels)
+    labels = _check_examples(features, labels)
     if C is not None and not C > 0 or folds < 2:
         raise ValueError(f"C must be positive and folds at least 2, not {C} and {folds}")
     x, mean = features.double(), features.double().mean(0)
@@ -182,14 +161,20 @@ def linear_probe(
     probe = nn.Linear(features.shape[1], len(weights), device=features.device, dtype=features.dtype)
     weight, bias = weights[:, :-1] @ basis.T / scale, weights[:, -1]
     probe.load_state_dict({"weight": weight, "bias": bias - weight @ mean})
-    probe.C = C
+    setattr(probe, "C", C)  # noqa: B010
     return probe
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #0ac1f2b7
-def _stay_still(module: nn.Module, inputs) -> None:
+def _stay_still(module: nn.Module, inputs: Any) -> None:
     "Before each forward pass: evaluation mode, if the layer is frozen."
-    if module._frozen:
+    if getattr(module, "_frozen", False):
         module.training = False
+
+
+def _set_frozen(module: nn.Module, frozen: bool) -> None:
+    if not hasattr(module, "_frozen"):
+        module.register_forward_pre_hook(_stay_still)
+    setattr(module, "_frozen", frozen)  # noqa: B010, a module's own attributes are tensors and modules to mypy
 
 
 def freeze_until(
@@ -205,28 +190,127 @@ def freeze_until(
     Returns:
         the same network
     """
-    _find_layer(model, name)
+    find_layer(model, name)
     frozen = True
     for key, module in model.named_modules():
         frozen = frozen and key != name
         for p in module.parameters(recurse=False):
             p.requires_grad_(not frozen)
-        if not hasattr(module, "_frozen"):
-            module.register_forward_pre_hook(_stay_still)
-        module._frozen = frozen and not f"{name}.".startswith(f"{key}." if key else "")  # what contains the layer goes on training
+        above = f"{name}.".startswith(f"{key}." if key else "")  # what contains the layer goes on training
+        _set_frozen(module, frozen and not above)
     return model
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #bb0deae0
 def _new_head(model: nn.Module, classes: int) -> nn.Module:
     "Put a new head for so many classes in place of the old one, and return it."
     name, old = _find_head(model)
-    if hasattr(model, "reset_classifier"):  # timm's
-        model.reset_classifier(classes)
+    if reset := getattr(model, "reset_classifier", None):  # timm's
+        reset(classes)
         return _find_head(model)[1]
+    assert isinstance(old, (nn.Conv2d, nn.Linear))  # _find_head says so
     new = nn.Conv2d(old.in_channels, classes, 1) if isinstance(old, nn.Conv2d) else nn.Linear(old.in_features, classes)
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new.to(old.weight))
     return new
+
+
+def _bare_scores(model: nn.Module, x: Tensor) -> None:
+    "Whatever activation runs after the head makes way: what the head gives is the score."
+    ran: list[str] = []
+    hooks = [m.register_forward_hook(lambda m, i, o, name=name: ran.append(name)) for name, m in model.named_modules()]
+    try:
+        run_model(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    first = ran.index(_find_head(model)[0])
+    for name in set(ran[first:]) - set(ran[:first]):
+        if type(model.get_submodule(name)).__module__ == nn.ReLU.__module__:
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, nn.Identity())
+
+# %% ../../nbs/3_convnets/36_transfer.ipynb #7b02298b
+def _put_probe(model: nn.Module, train: Iterable, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+    "Make the linear probe the network's head; the head, features (N, F), scores (N, K). `ValueError` where that cannot be."
+    features, found = extract_features(model, train)
+    labels = _check_examples(features, found)
+    probe = linear_probe(features, labels, seed=seed)
+    head, x = _new_head(model, int(labels.max()) + 1), next(iter(train))[0].to(_device(model))
+    head.load_state_dict({key: value.view_as(head.state_dict()[key]) for key, value in probe.state_dict().items()})
+    _bare_scores(model, x)
+    with torch.no_grad():
+        wanted, got = probe(extract_features(model, [x])[0]), run_model(model, x).cpu()
+    if got.shape != wanted.shape or not (got - wanted).abs().max() <= 0.05 * wanted.abs().max():
+        raise ValueError(f"{type(model).__name__} changes the scores after its head; put features and head into a Sequential")
+    return head, features, probe(features).detach()
+
+# %% ../../nbs/3_convnets/36_transfer.ipynb #45bf770b
+def _spread(x: Tensor) -> float:
+    "Root of the mean variance over the rows."
+    return float((x - x.mean(0)).square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny))
+
+
+def _moved(parameters: list, rate: float, step: Callable[[float], None], look: Callable[[], Tensor]) -> float:
+    "How far what `look()` gives is moved by `step(rate)`, root mean square; the parameters are put back."
+    start, before = [p.detach().clone() for p in parameters], look()
+    step(rate)
+    moved = float((look() - before).square().mean().sqrt())
+    with torch.no_grad():
+        for p, old in zip(parameters, start):
+            p.copy_(old)
+            p.grad = None
+    return moved
+
+# %% ../../nbs/3_convnets/36_transfer.ipynb #21252a6c
+def _find_rate(parameters: list, step: Callable[[float], None], look: Callable[[], Tensor], distance: float) -> float:
+    "The rate with which one `step(rate)` moves what `look()` gives by so much, root mean square, to a tenth."
+    rate = 1e-5
+    for _ in range(10):  # three do where the way is proportional to the rate; a step may also be lost in rounding, or explode
+        moved = _moved(parameters, rate, step, look)
+        if abs(moved - distance) < 0.1 * distance:
+            break
+        rate *= min(max(distance / max(moved, 1e-30), 0.01), 100.0) if moved < float("inf") else 0.01
+    return rate
+
+
+def _warm_cosine(progress: float) -> float:
+    "Factor on the learning rate when this share of training is done: up for a tenth, then down along half a cosine."
+    return min(1.0, 0.2 + 8 * progress) * (1 + math.cos(math.pi * progress)) / 2
+
+# %% ../../nbs/3_convnets/36_transfer.ipynb #2c6bf097
+def _rated(
+    model: nn.Module, parameters: list, look: Callable[[], Tensor], distance: float, batch: tuple, optimizer: Callable, loss: Callable
+) -> dict:
+    "A parameter group with the rate at which one step moves what `look()` gives so far."
+    x, y = (part.to(_device(model)) for part in batch[:2])
+
+    def step(rate: float) -> None:
+        trial = optimizer([{"params": parameters, "lr": rate}], rate)
+        with evaluating(model):  # gives every part its own mode back
+            loss(model.train()(x), y).backward()
+        trial.step()
+        model.zero_grad()
+
+    return {"params": parameters, "lr": _find_rate(parameters, step, torch.no_grad()(look), distance)}
+
+# %% ../../nbs/3_convnets/36_transfer.ipynb #c66f50b5
+def _keep_norms(model: nn.Module) -> list[nn.Module]:
+    "Batch norms compute in training what they compute in evaluation; those whose weights are trained."
+    norms: list[nn.Module] = [m for m in model.modules() if isinstance(m, _NormBase)]
+    for norm in norms:
+        _set_frozen(norm, True)
+    return [m for m in norms if any(p.requires_grad for p in m.parameters())]
+
+
+def _rated_groups(
+    model: nn.Module, head: nn.Module, batch: tuple, lr: float, head_lr: float, features: Tensor, scores: Tensor, optimizer: Callable, loss: Callable
+) -> list[dict]:
+    "Parameter groups of the body, unless all of it is frozen, and of the head, each with its rate."
+    own, x = {id(p) for p in head.parameters()}, batch[0].to(_device(model))
+    body = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    rated = partial(_rated, model, batch=batch, optimizer=optimizer, loss=loss)
+    groups = [rated(body, lambda: extract_features(model, [x])[0], lr * _spread(features))] if body else []
+    return [*groups, rated(list(head.parameters()), lambda: run_model(model, x), lr * head_lr * _spread(scores))]
 
 # %% ../../nbs/3_convnets/36_transfer.ipynb #5beb1769
 def finetune(
@@ -234,43 +318,42 @@ def finetune(
     train: Iterable,               # batches (x, labels), class numbers from 0, none left out; has a length
     valid: Iterable | None = None, # batches that are measured after each epoch
     epochs: int = 5,               # passes over `train`; 0 leaves it at the linear probe
-    lr: float = 1e-3,              # first learning rate of the head
-    body_lr: float = 0.1,          # that of the body, as a share of `lr`
-    weight_decay: float = 0.01,    # of AdamW
-    probe: bool = True,            # start the head as the linear probe; False: at random
-    seed: int = 0,                 # of the head and of training
-    **kwargs,                      # more arguments of `Learner`, like `mixed_precision` or `loss`
+    lr: float = 0.2,               # how far the first full step moves the features, as a share of their spread
+    head_lr: float = 0.1,          # how far the head's step moves the scores, as a share of `lr` of their spread
+    optimizer: Callable[[list[dict], float], Optimizer] = AdamW,  # called with parameter groups, each with its "lr", and a rate
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,     # of scores (N, K) and labels (N,)
+    metrics: dict[str, Any] | None = None,  # name -> f(scores, labels); by default accuracy
+    adapt_norms: bool = False,     # batch norms follow the new images' statistics; else they keep their own
+    seed: int | None = None,       # of the probe's folds and of training; by default nobody's generators are seeded
+    **kwargs: Any,                 # more arguments of `Learner`, like `mixed_precision`
 ) -> Learner:                      # the Learner that did it, with `history` and `model`
-    """Give a pretrained network a head for the classes of `train` and train on; `ValueError` for what does not fit.
+    """Make a linear probe a pretrained network's head and train on from there; `ValueError` for what does not fit.
 
     Args:
         model: any network with a head, changed in place; what `freeze_until` froze stays
         train: batches (x, labels), class numbers from 0, none left out; has a length
         valid: batches that are measured after each epoch
         epochs: passes over `train`; 0 leaves it at the linear probe
-        lr: first learning rate of the head
-        body_lr: that of the body, as a share of `lr`
-        weight_decay: of AdamW
-        probe: start the head as the linear probe; False: at random
-        seed: of the head and of training
-        **kwargs: more arguments of `Learner`, like `mixed_precision` or `loss`
+        lr: how far the first full step moves the features, as a share of their spread
+        head_lr: how far the head's step moves the scores, as a share of `lr` of their spread
+        optimizer: called with parameter groups, each with its "lr", and a rate
+        loss: of scores (N, K) and labels (N,)
+        metrics: name -> f(scores, labels); by default accuracy
+        adapt_norms: batch norms follow the new images' statistics; else they keep their own
+        seed: of the probe's folds and of training; by default nobody's generators are seeded
+        **kwargs: more arguments of `Learner`, like `mixed_precision`
 
     Returns:
         the Learner that did it, with `history` and `model`
     """
-    if epochs < 0 or not lr > 0 or not body_lr >= 0 or not hasattr(train, "__len__"):
-        raise ValueError(f"a loader with a length, epochs and body_lr from 0 on and lr above 0, not {type(train).__name__}, {epochs}, {body_lr}, {lr}")
-    features, labels = extract_features(model, train)
-    _check_examples(features, labels)
-    torch.manual_seed(seed)
-    head = _new_head(model, int(labels.max()) + 1)
-    if probe:
-        best = linear_probe(features, labels, seed=seed)
-        head.load_state_dict({key: value.view_as(head.state_dict()[key]) for key, value in best.state_dict().items()})
-    own = {id(p) for p in head.parameters()}
-    body = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
-    optimizer = AdamW([{"params": body, "lr": lr * body_lr}, {"params": list(head.parameters())}], lr, weight_decay=weight_decay)
-    schedule = LambdaLR(optimizer, cosine(max(1, epochs * len(train))))
-    learner = Learner(model, train, valid, optimizer=optimizer, scheduler=schedule, metrics={"accuracy": accuracy}, seed=seed, **kwargs)
-    learner.fit(epochs)
+    if epochs < 0 or not lr > 0 or not head_lr > 0 or not isinstance(train, Sized):
+        raise ValueError(f"a loader with a length, epochs from 0 on, lr and head_lr above 0, not {type(train).__name__}, {epochs}, {lr}, {head_lr}")
+    head, features, scores = _put_probe(model, train, seed or 0)
+    norms = _keep_norms(model)
+    trainer = optimizer(groups := _rated_groups(model, head, next(iter(train)), lr, head_lr, features, scores, optimizer, loss), groups[0]["lr"])
+    for norm in norms if adapt_norms else ():
+        _set_frozen(norm, False)
+    metrics = {"accuracy": accuracy} if metrics is None else metrics
+    learner = Learner(model, train, valid, optimizer=trainer, loss=loss, metrics=metrics, seed=seed, **kwargs)
+    learner.fit(epochs, schedule=_warm_cosine)
     return learner
