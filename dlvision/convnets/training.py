@@ -16,12 +16,11 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from .architectures import ImageModel, check_images
 from .augmentation import augment_batch, mixup
 from ..datasets import TensorLoader
-from ..learner import Learner, accuracy, seed_everything
+from ..learner import BeforeEpoch, Learner, accuracy, seed_everything
 from ..learning.optimizers import SGD, Muon, Together
 
 _all_ = ["augment_batch", "mixup"]
@@ -366,13 +365,12 @@ def train_fast(
     model.look_at(loader.images[torch.randperm(len(images))[:5000].to(device)].float() / 255)
     if compile:
         model.compile()
-    update, steps = optimizer(model, batch_size), len(loader) * len(sizes)
     learner = Learner(
         model, loader, TensorLoader(*valid, batch_size=1000, device=device) if valid else None,
-        loss=partial(cross_entropy, label_smoothing=label_smoothing), optimizer=update,
-        scheduler=LambdaLR(update, lambda step: schedule(step / steps)), metrics=dict(accuracy=accuracy),
+        loss=partial(cross_entropy, label_smoothing=label_smoothing), optimizer=optimizer(model, batch_size),
+        metrics=dict(accuracy=accuracy),
         mixed_precision=mixed_precision or fastest_precision(device), seed=seed)  # fmt: skip
-    learner.fit(len(sizes) * 3 // 8)
-    model.whiten.requires_grad_(False)  # from here on no gradient is needed for the largest maps
-    learner.fit(len(sizes) - len(sizes) * 3 // 8)
+    # from there on no gradient is needed for the largest maps
+    freeze = BeforeEpoch(len(sizes) * 3 // 8, lambda learner: learner.model.whiten.requires_grad_(False))
+    learner.fit(len(sizes), schedule=schedule, callbacks=[freeze])
     return learner

@@ -361,7 +361,7 @@ class Muon(ForeachOptimizer):
                 params[i].add_(step.reshape(params[i].shape), alpha=-group["lr"] * scale)
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #5ae9cfd5
-Schedule = Callable[[int], float]  # step number, from 0, to the factor of the learning rate
+Schedule = Callable[[float], float]  # step number, from 0, or share of a run, to the factor of the learning rate
 
 
 def _require_positive(**numbers: float) -> None:
@@ -371,13 +371,13 @@ def _require_positive(**numbers: float) -> None:
 
 
 def step_decay(
-    every: int,         # steps between two decays
+    every: float,       # steps, or share of a run, between two decays
     gamma: float = 0.1, # factor of each decay
 ) -> Schedule:
     """Multiply by `gamma` every so many steps; `ValueError` where an argument is not above 0.
 
     Args:
-        every: steps between two decays
+        every: steps, or share of a run, between two decays
         gamma: factor of each decay
     """
     _require_positive(every=every, gamma=gamma)
@@ -385,13 +385,13 @@ def step_decay(
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #1a0b5c4d
 def cosine(
-    total: int,         # steps until `final`, which then stays
+    total: float = 1.0, # steps until `final`, which then stays; 1 for shares of a run
     final: float = 0.0, # last factor
 ) -> Schedule:
     """From 1 to `final` along half a cosine (Loshchilov and Hutter, 2017); `ValueError` for no steps.
 
     Args:
-        total: steps until `final`, which then stays
+        total: steps until `final`, which then stays; 1 for shares of a run
         final: last factor
     """
     _require_positive(total=total)
@@ -405,13 +405,13 @@ def _between(start: float, end: float, share: float, linear: bool) -> float:
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #ffdda749
 def triangular(
-    half: int,          # steps up, and as many down
+    half: float,        # steps up, and as many down; or a share of a run
     floor: float = 0.1, # lowest factor
 ) -> Schedule:
     """Up and down in straight lines, for ever (Smith, 2017); `ValueError` for no steps.
 
     Args:
-        half: steps up, and as many down
+        half: steps up, and as many down; or a share of a run
         floor: lowest factor
     """
     _require_positive(half=half)
@@ -419,7 +419,7 @@ def triangular(
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #cd8e28d8
 def one_cycle(
-    total: int,            # steps in all
+    total: float = 1.0,    # steps in all, the last being total - 1; 1 for shares of a run
     peak_at: float = 0.3,  # share of the steps that go up, in (0, 1)
     start: float = 1 / 25, # first factor
     final: float = 4e-6,   # last factor
@@ -428,29 +428,29 @@ def one_cycle(
     """Up to 1 and down to `final`, once (Smith and Topin, 2018); `ValueError` where no step goes up or none down.
 
     Args:
-        total: steps in all
+        total: steps in all, the last being total - 1; 1 for shares of a run
         peak_at: share of the steps that go up, in (0, 1)
         start: first factor
         final: last factor
         linear: straight lines instead of half cosines
     """
-    peak = peak_at * total - 1
-    if not 0 < peak < total - 1:
+    peak, last = (peak_at, 1.0) if total == 1 else (peak_at * total - 1, total - 1)
+    if not 0 < peak < last:
         raise ValueError(f"one_cycle needs steps before and after its peak, not total {total} and peak_at {peak_at}")
-    down = total - 1 - peak
+    down = last - peak
     return lambda step: (_between(start, 1.0, step / peak, linear) if step < peak
                          else _between(1.0, final, (step - peak) / down, linear))  # fmt: skip
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #a4709ea0
 def warmup(
-    steps: int,                    # steps until the factor is 1
+    steps: float,                  # steps, or share of a run, until the factor is 1
     then: Schedule | None = None,  # what follows, counted from its own 0; by default 1 for ever
     start: float = 0.1,            # first factor
 ) -> Schedule:
     """From `start` to 1 in a straight line, then another schedule; `ValueError` for no steps.
 
     Args:
-        steps: steps until the factor is 1
+        steps: steps, or share of a run, until the factor is 1
         then: what follows, counted from its own 0; by default 1 for ever
         start: first factor
     """
