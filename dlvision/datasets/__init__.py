@@ -22,16 +22,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .annotations import VOC_CLASSES, CocoDataset, VocDataset, VocSegmentation, write_coco, write_voc
+from .annotations import VOC_CLASSES, CocoDataset, VocDataset, VocSegmentation
+from .annotations import write_coco, write_voc
 from .images import Preset, read_image
 from .loading import ShardLoader, TensorLoader, write_shards
 from .shapes import Shapes
 
-_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc", "read_image", "Preset", "TensorLoader", "ShardLoader", "write_shards"]
+_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc", "read_image", "Preset", "TensorLoader",
+         "ShardLoader", "write_shards"]  # fmt: skip
 
 # %% ../../nbs/1_images/13_datasets.ipynb #4b0716fd
-PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry", "moon",
-          "page", "retina", "rocket", "text")  # fmt: skip
+PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry",
+          "moon", "page", "retina", "rocket", "text")  # fmt: skip
 
 
 def photo(
@@ -63,7 +65,7 @@ def _split(split: str | None, names: tuple = ("train", "test")) -> str | None:
 def digits(
     split: str | None = None,  # "train" (the first 1,297), "test" (the last 500), or None for all 1,797
 ) -> tuple[Tensor, Tensor]:    # images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
-    """Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the order of the original file.
+    """Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the original's order.
 
     Args:
         split: "train" (the first 1,297), "test" (the last 500), or None for all 1,797
@@ -108,7 +110,7 @@ def _cache() -> Path:
 
 
 def data_root() -> Path:  # the folder, which need not exist
-    """Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache folder.
+    """Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache.
 
     Returns:
         the folder, which need not exist
@@ -141,7 +143,8 @@ def _is_whole(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(4)
         sizes = np.frombuffer(file.read(4 * head[3]) if len(head) == 4 and head[3] < 4 else b"", ">u4")
-    return head[:3] == b"\0\0\x08" and path.stat().st_size == 4 + sizes.nbytes + int(np.prod(sizes, dtype=np.int64))
+    length = 4 + sizes.nbytes + int(np.prod(sizes, dtype=np.int64))
+    return head[:3] == b"\0\0\x08" and path.stat().st_size == length
 
 
 def available(
@@ -160,7 +163,7 @@ def available(
     return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in _places(name))
 
 # %% ../../nbs/1_images/13_datasets.ipynb #dc44c59c
-_TENSORS = "github.com/akamaster/pytorch_resnet_cifar10", "its state_dict written by safetensors.torch.save_file"
+_TENSORS = "github.com/akamaster/pytorch_resnet_cifar10", "its state_dict, written by safetensors' save_file"
 _HOMES = {  # where a dataset comes from, and how it should lie there
     "imagenet": ("image-net.org", "imagenet/{train,val}/<class>/*.JPEG"),
     "voc": ("host.robots.ox.ac.uk/pascal/VOC", "VOCdevkit/VOC2012/{JPEGImages,Annotations,ImageSets,...}"),
@@ -168,11 +171,10 @@ _HOMES = {  # where a dataset comes from, and how it should lie there
     "coco128": ("cocodataset.org (the first 128 images of train2017)", "coco128/{train2017,annotations}"),
     "raccoon": ("github.com/datitran/raccoon_dataset", "raccoon/VOCdevkit/VOC2012, as PASCAL VOC lies"),
     "membrane": ("github.com/zhixuhao/unet (the ISBI 2012 challenge)", "membrane/{images,masks}/NN.png"),
-    "ants_bees": ("download.pytorch.org/tutorial/hymenoptera_data.zip", "ants_bees/{train,val}/{ants,bees}/*.jpg"),
+    "ants_bees": ("download.pytorch.org/tutorial/hymenoptera_data.zip", "ants_bees/{train,val}/<class>"),
     "olivetti": ("github.com/lloydmeta/Olivetti-PNG", "olivetti/image-N.png"),
     "mot": ("github.com/abewley/sort and motchallenge.net", "mot/<sequence>/{det/det.txt,gt/gt.txt}"),
-    "weights/squeezenet1_0_imagenet.safetensors": (
-        "pytorch.org/vision/stable/models.html (squeezenet1_0)", _TENSORS[1]),
+    "weights/squeezenet1_0_imagenet.safetensors": ("pytorch.org/vision/stable/models.html", _TENSORS[1]),
     "weights/cifar_resnet20.safetensors": _TENSORS,
     "weights/cifar_resnet56.safetensors": _TENSORS,
 }  # fmt: skip
@@ -194,9 +196,13 @@ def why_missing(
     function = name in ("mnist", "fashion_mnist", "cifar10", "cifar100")
     how = f"get it from {home}, laid out as {layout}" if home else "put it there"
     how = f"call dlvision.datasets.{name}() where there is a network" if function else how
-    return FileNotFoundError(f"{name} is not at {looked}{failed}; {how}, or set DLVISION_DATA to a folder that holds it")
+    how += ", or set DLVISION_DATA to a folder that holds it"
+    return FileNotFoundError(f"{name} is not at {looked}{failed}; {how}")
 
 # %% ../../nbs/1_images/13_datasets.ipynb #4bb2bdd8
+_Pair = tuple[Tensor, Tensor]
+
+
 def _read(name: str, source: str, split: str, download: bool) -> Any:
     "torchvision's dataset; files that are not whole are set aside, and put back where no others came."
     import torchvision.datasets
@@ -214,7 +220,8 @@ def _read(name: str, source: str, split: str, download: bool) -> Any:
         for path in broken:
             os.replace(f"{path}.broken", path)
         if broken:
-            raise ValueError(f"{name}: {broken[0]} is no whole IDX file, and no other came ({error}); {repair}") from None
+            broke = f"{name}: {broken[0]} is no whole IDX file, and no other came ({error})"
+            raise ValueError(f"{broke}; {repair}") from None
         if available(name):
             raise ValueError(f"{name} in {data_root()}: the {split} files do not parse ({error})") from None
         raise why_missing(name, error if download else "") from None
@@ -222,8 +229,8 @@ def _read(name: str, source: str, split: str, download: bool) -> Any:
         os.remove(f"{path}.broken")
     return data
 
-
-def _tensors(name: str, source: str, split: str | None, download: bool, classes: int) -> tuple[Tensor, Tensor]:
+# %% ../../nbs/1_images/13_datasets.ipynb #69130ef0
+def _tensors(name: str, source: str, split: str | None, download: bool, classes: int) -> _Pair:
     "A torchvision dataset as tensors."
     if _split(split) is None:
         return _both(lambda part: _tensors(name, source, part, download, classes))
@@ -235,7 +242,7 @@ def _tensors(name: str, source: str, split: str | None, download: bool, classes:
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
 
 
-def _both(read: Callable[[str], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _both(read: Callable[[str], _Pair]) -> _Pair:
     (x, y), (more_x, more_y) = read("train"), read("test")
     return torch.cat([x, more_x]), torch.cat([y, more_y])
 
@@ -244,7 +251,7 @@ def mnist(
     split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch what is missing or torn
 ) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    """Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither the data nor a network.
+    """Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither data nor network.
 
     Args:
         split: "train" (60,000), "test" (10,000), or None for both in this order
@@ -260,7 +267,7 @@ def fashion_mnist(
     split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch what is missing or torn
 ) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    """Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` where there is neither the data nor a network.
+    """Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` as for `mnist`.
 
     Args:
         split: "train" (60,000), "test" (10,000), or None for both in this order
@@ -291,9 +298,10 @@ class ImageFolder(Dataset):
         self.folder, self.transform = _find(folder), transform
         self.classes = sorted(e.name for e in os.scandir(self.folder) if e.is_dir() and e.name[0] != ".")
         if not self.classes:
-            raise FileNotFoundError(f"no class in {self.folder}: it should hold one folder of images for each class")
+            raise FileNotFoundError(f"no class in {self.folder}; it should hold a folder of images for each")
         self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
-        self.samples = [(path, i) for i, name in enumerate(self.classes) for path in _images(self.folder / name)]
+        found = [_images(self.folder / name) for name in self.classes]
+        self.samples = [(path, i) for i, paths in enumerate(found) for path in paths]
         self.targets = [label for _, label in self.samples]
 
     def __len__(self) -> int:
@@ -306,9 +314,10 @@ class ImageFolder(Dataset):
         return self.transform(image) if self.transform else image, label
 
     def __repr__(self) -> str:
-        return f"ImageFolder({self.folder}: {len(self)} images, {len(self.classes)} classes, transform={self.transform})"
+        held = f"{len(self)} images, {len(self.classes)} classes"
+        return f"ImageFolder({self.folder}: {held}, transform={self.transform})"
 
-
+# %% ../../nbs/1_images/13_datasets.ipynb #e7e4fde7
 def _find(folder: str | Path) -> Path:
     found = Path(folder) if Path(folder).is_dir() else data_root() / folder
     if not found.is_dir():
@@ -345,7 +354,7 @@ def imagenet(
     split: str = "train",               # "train" (1,281,167 images) or "val" (50,000)
     transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
 ) -> ImageFolder:                       # items (image, class number)
-    """ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; its owners let nobody download it without a login.
+    """ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; to download it takes a login.
 
     Args:
         split: "train" (1,281,167 images) or "val" (50,000)
@@ -366,12 +375,12 @@ def _decoded(folder: Path) -> tuple[Tensor, Tensor]:
         images = list(pool.map(read_image, (path for path, _ in data.samples)))
     for (path, _), image in zip(data.samples, images):
         if image.shape != images[0].shape:
-            raise ValueError(f"{path} has shape {tuple(image.shape)}, the first image of the set {tuple(images[0].shape)}")
+            raise ValueError(f"{path} has shape {tuple(image.shape)}, the first {tuple(images[0].shape)}")
     return torch.stack(images), torch.tensor(data.targets)
 
 
 def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
-    "As `_decoded`, from the tensors in the user's cache where the files are as they were when it was written."
+    "As `_decoded`, from the user's cache where no file has changed since that was written."
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
@@ -390,7 +399,8 @@ def _folder_tensors(folder: Path) -> tuple[Tensor, Tensor]:
     images, labels = _decoded(folder)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(images=images.contiguous(), labels=labels), part := f"{file}.{os.getpid()}", dict(state=state))
+        part, tensors = f"{file}.{os.getpid()}", dict(images=images.contiguous(), labels=labels)
+        save_file(tensors, part, dict(state=state))
         os.replace(part, file)
     except (OSError, SafetensorError):  # a full or forbidden disk: then it is decoded again next time
         pass
@@ -408,7 +418,7 @@ def cifar10(
     split: str | None = "train",  # "train" (50,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:       # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
-    """Ten classes of things (Krizhevsky, 2009), from torchvision's files or an image folder; else `FileNotFoundError`.
+    """Ten classes of things (Krizhevsky, 2009), from the original files or an image folder; else as `mnist`.
 
     Args:
         split: "train" (50,000), "test" (10,000), or None for both in this order
@@ -502,7 +512,7 @@ def coco_detection(
     transforms: Callable | None = None,      # (image, target) -> (image, target)
     annotations: str | Path | None = None,   # another annotation file, its path as it is or below `folder`
 ) -> CocoDataset:                            # items: image (3, H, W) in [0, 1], target dict
-    """COCO's boxes and masks, or your own in its format, as `write_coco` writes it; `ValueError` for bad files.
+    """COCO's boxes and masks, or your own as `write_coco` writes them; `ValueError` for bad files.
 
     Args:
         split: the images' folder; annotations/instances_<split>.json belongs to it

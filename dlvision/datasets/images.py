@@ -47,7 +47,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":  # 16 or 32 bits a pixel
         values, top = np.asarray(image), 1 if image.mode == "F" else 65535
         if not (values.min() >= 0 and values.max() <= top):
-            raise ValueError(f"mode {image.mode} with values from {values.min()} to {values.max()}, not 0 to {top}")
+            raise ValueError(f"mode {image.mode}, values {values.min()} to {values.max()}, not 0 to {top}")
         image = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image if turn is None else image.transpose(Image.Transpose(turn))
@@ -57,7 +57,7 @@ def read_image(
     source: str | Path | bytes,  # a JPEG, PNG, GIF, TIFF or WebP file, or the bytes of one
     name: str = "",              # what errors call the bytes
 ) -> Tensor:                     # (3, H, W) uint8, upright; grey, palette and 16-bit images become 8-bit RGB
-    """Decode an image; `FileNotFoundError` where there is none, `ValueError` naming a file that does not decode.
+    """Decode an image; `FileNotFoundError` where there is none, `ValueError` naming one that does not decode.
 
     Args:
         source: a JPEG, PNG, GIF, TIFF or WebP file, or the bytes of one
@@ -84,7 +84,7 @@ def image_size(
 
 # %% ../../nbs/9_workshop/95_loading.ipynb #b398f844
 def _as_photo(image: Any) -> Image.Image | Tensor:
-    "Images of 8 bits as Pillow's, deeper ones and floats as (3, H, W) float32; `ValueError` for what is no image."
+    "Images of 8 bits as Pillow's, others as (3, H, W) float32; `ValueError` for what is no image."
     if isinstance(image, (str, Path)):
         return _load(image, _rgb)
     if isinstance(image, Image.Image):
@@ -93,7 +93,7 @@ def _as_photo(image: Any) -> Image.Image | Tensor:
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1) if image.ndim == 3 else image))
     x = image[None] if image.ndim == 2 else image
     if x.ndim != 3 or x.shape[0] not in (1, 2, 3, 4) or not x.numel():
-        raise ValueError(f"an image is a tensor (C, H, W), an array (H, W, C), or (H, W) if grey, not {tuple(image.shape)}")
+        raise ValueError(f"an image is a tensor (C, H, W) or an array (H, W, C), not {tuple(image.shape)}")
     x = x[: 1 if x.shape[0] < 3 else 3].expand(3, -1, -1)  # a second or fourth channel is transparency
     if x.dtype == torch.uint8:
         return Image.fromarray(x.permute(1, 2, 0).cpu().numpy())

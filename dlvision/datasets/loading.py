@@ -36,7 +36,7 @@ class _Crops:
         self.n, (c, h, w) = len(images), images.shape[1:]
         self.shape, self.crop, self.flip = (c, h, w), crop, flip
         pixels = torch.nn.functional.pad(images, 4 * (crop,)).permute(0, 2, 3, 1)
-        pixels = (torch.cat([pixels, pixels.flip(2)]) if flip else pixels).clone(memory_format=torch.contiguous_format)
+        pixels = torch.cat([pixels, pixels.flip(2)] if flip else [pixels]).contiguous()  # a copy in any case
         self.line, self.size = pixels.shape[2] * c, pixels.shape[1:].numel()  # bytes in a padded line, and image
         run, lines = (w * c, h) if crop else (h * w * c, 1)  # without a crop an image is one single run
         self.starts, flat = torch.arange(lines, device=images.device) * self.line, pixels.view(-1)
@@ -54,7 +54,8 @@ class _Crops:
     def cut(self, first: Tensor) -> Tensor:
         "The normalised crops from the given bytes on: (B, C, H, W) float32, channels last in memory."
         c, h, w = self.shape
-        pixels = self.runs.index_select(0, (first[:, None] + self.starts).flatten()).view(len(first), h, w * c).float()
+        pixels = self.runs.index_select(0, (first[:, None] + self.starts).flatten())
+        pixels = pixels.view(len(first), h, w * c).float()
         torch.addcmul(self.shift, pixels, self.scale, out=pixels)
         return pixels.view(len(first), h, w, c).permute(0, 3, 1, 2)
 
@@ -175,7 +176,7 @@ class TensorLoader(_TensorEpochs):
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
         if batch_size < 1 or crop < 0 or min(std) <= 0 or {len(mean), len(std)} - {1, images.shape[1]}:
-            raise ValueError(f"no batches with {batch_size=}, {crop=}, {mean=}, {std=} and {images.shape[1]} channels")
+            raise ValueError(f"no batches with {batch_size=}, {crop=}, {mean=}, {std=} of {images.shape[1:]}")
         self.batch_size, self.shuffle, self.drop_last, self.seed = batch_size, shuffle, drop_last, seed
         self.labels = labels.to(device, copy=True)
         self._crops = _Crops(images.to(device), crop, flip, mean, std)
@@ -183,7 +184,7 @@ class TensorLoader(_TensorEpochs):
     def __repr__(self) -> str:
         shape, crops = "x".join(map(str, self._crops.shape)), self._crops
         return (f"TensorLoader({len(self.labels)} images of {shape} on {self.labels.device}, "
-                f"batch_size={self.batch_size}, shuffle={self.shuffle}, crop={crops.crop}, flip={crops.flip})")  # fmt: skip
+                f"batch_size={self.batch_size}, shuffle={self.shuffle}, crop={crops.crop}, flip={crops.flip})")
 
 # %% ../../nbs/9_workshop/95_loading.ipynb #8dd7b254
 def _encode(value: bytes | str | int | Tensor, ending: str) -> bytes:
@@ -192,7 +193,8 @@ def _encode(value: bytes | str | int | Tensor, ending: str) -> bytes:
         file, kind = io.BytesIO(), "JPEG" if ending in ("jpg", "jpeg") else ending
         Image.fromarray(value.permute(1, 2, 0).numpy()).save(file, kind, quality=90)
         return file.getvalue()
-    return value if isinstance(value, bytes) else str(int(value) if isinstance(value, Tensor) else value).encode()
+    text = str(int(value) if isinstance(value, Tensor) else value)
+    return value if isinstance(value, bytes) else text.encode()
 
 
 def _write_shard(path: Path, samples: Iterable[tuple[int, Mapping]]) -> int:
@@ -350,7 +352,7 @@ class _Shards(_Epochs, IterableDataset):
         info = get_worker_info()
         workers, worker = (info.num_workers, info.id) if info else (1, 0)
         if (readers := self.world_size * workers) > len(self.shards):
-            raise ValueError(f"{readers} readers for {len(self.shards)} shards; each reader needs one of its own")
+            raise ValueError(f"{readers} readers for {len(self.shards)} shards; each needs one of its own")
         return self.rank * workers + worker, readers
 
     def __len__(self) -> int:
@@ -379,7 +381,7 @@ class _Decoded(_Shards):
         self,
         sample: dict,  # as `read_shard` gives it
     ) -> Any:          # what `default_collate` puts together; here image and class
-        """A sample's image and class; a subclass may want its caption instead. `ValueError` names shard and sample.
+        """Image and class; a subclass may want the caption instead. `ValueError` names shard and sample.
 
         Args:
             sample: as `read_shard` gives it
@@ -390,7 +392,7 @@ class _Decoded(_Shards):
         where = f"{sample['__url__']}, sample {sample['__key__']!r}"
         ending = next((e for e in ("jpg", "jpeg", "png", "webp") if e in sample), "")
         if not ending or not sample.get("cls", b"").strip().isdigit():
-            raise ValueError(f"{where}: an image and the number of its class are expected, not {sorted(sample)[2:]}")
+            raise ValueError(f"{where}: an image and its class's number expected, not {sorted(sample)[2:]}")
         image = read_image(sample[ending], where)
         return self.transform(image) if self.transform else image, int(sample["cls"])
 
@@ -411,7 +413,8 @@ def _collate(waiting: list[Future]) -> Any:
     try:
         return default_collate(items)
     except RuntimeError as error:
-        raise ValueError(f"a batch of unlike samples; a transform such as Preset(224) makes them alike ({error})") from None
+        message = "a batch of unlike samples; a transform such as Preset(224) makes them alike"
+        raise ValueError(f"{message} ({error})") from None
 
 # %% ../../nbs/9_workshop/95_loading.ipynb #59ff5b31
 class ShardLoader(_Decoded):
@@ -447,5 +450,6 @@ class ShardLoader(_Decoded):
         self.transform, self.drop_last, self.seed, self._counts = transform, drop_last, seed, {}
 
     def __repr__(self) -> str:
-        return (f"ShardLoader({len(self.shards)} shards from {self.shards[0]} on, batch_size={self.batch_size}, "
-                f"buffer={self.buffer}, workers={self.workers})")  # fmt: skip
+        shards = f"{len(self.shards)} shards from {self.shards[0]} on"
+        sizes = f"batch_size={self.batch_size}, buffer={self.buffer}, workers={self.workers}"
+        return f"ShardLoader({shards}, {sizes})"
