@@ -7,7 +7,7 @@ __all__ = ['Window', 'im2col', 'col2im', 'conv2d', 'conv_transpose2d', 'avg_pool
            'cross_channel_pool', 'batch_norm2d', 'ReceptiveField', 'receptive_field', 'dropout']
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #3fb2fa45
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -22,37 +22,62 @@ from ..learning.regularization import dropout
 _all_ = ["dropout"]  # passed on beside the operators of this chapter
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #7c8f5f1b
-def _pair(value, name: str, least: int) -> tuple[int, int]:
+def _pair(value: int | Sequence[int], name: str, least: int) -> tuple[int, int]:
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int) and v >= least for v in both):
         raise ValueError(f"{name} must be an int or two, each at least {least}, not {value!r}")
-    return both
+    return both[0], both[1]
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #d0f22445
-@dataclass
+@dataclass(init=False)
 class Window:
-    "How a kernel moves over an image: ints, or pairs (rows, columns); `ValueError` for what is no such number."
+    """How a kernel moves over an image, in pairs (rows, columns); `ValueError` for what is no such number.
 
-    kernel_size: int | tuple[int, int]   # taps, at least 1
-    stride: int | tuple[int, int] = 1    # pixels from one position to the next, at least 1
-    padding: int | tuple[int, int] = 0   # border added on each side, pixels
-    dilation: int | tuple[int, int] = 1  # pixels from one tap to the next, at least 1
+    Args:
+        kernel_size: taps, at least 1; an int stands for two
+        stride: pixels from one position to the next, at least 1
+        padding: border added on each side, pixels
+        dilation: pixels from one tap to the next, at least 1
+    """
 
-    def __post_init__(self):
-        for name, least in dict(kernel_size=1, stride=1, padding=0, dilation=1).items():
-            setattr(self, name, _pair(getattr(self, name), name, least))
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],   # taps, at least 1; an int stands for two
+        stride: int | Sequence[int] = 1,    # pixels from one position to the next, at least 1
+        padding: int | Sequence[int] = 0,   # border added on each side, pixels
+        dilation: int | Sequence[int] = 1,  # pixels from one tap to the next, at least 1
+    ):
+        self.kernel_size, self.stride = _pair(kernel_size, "kernel_size", 1), _pair(stride, "stride", 1)
+        self.padding, self.dilation = _pair(padding, "padding", 0), _pair(dilation, "dilation", 1)
 
     @property
     def span(self) -> tuple[int, int]:
         "Pixels from the first tap to the last, both counted."
-        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
+        rows, columns = (d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
+        return rows, columns
 
-    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
-        "How many positions the window has on an image of `size`; `ValueError` where it does not fit."
+    def positions(
+        self,
+        size: Sequence[int],  # (H, W) of the image, without padding
+    ) -> tuple[int, int]:     # rows and columns of the output
+        """How many positions the window has on an image of `size`; `ValueError` where it does not fit.
+
+        Args:
+            size: (H, W) of the image, without padding
+
+        Returns:
+            rows and columns of the output
+        """
         padded = [n + 2 * p for n, p in zip(size, self.padding)]
         if any(n < k for n, k in zip(padded, self.span)):
             raise ValueError(f"input {tuple(size)}, {tuple(padded)} with padding, is smaller than the kernel: {self.span}")
-        return tuple((n - k) // s + 1 for n, k, s in zip(padded, self.span, self.stride))
+        rows, columns = ((n - k) // s + 1 for n, k, s in zip(padded, self.span, self.stride))
+        return rows, columns
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #51c76d43
 def _check_batch(x: Tensor) -> None:
@@ -83,7 +108,7 @@ def im2col(
 def col2im(
     columns: Tensor,        # (N, C, rows, columns, kernel rows, kernel columns)
     window: Window,         # the window they were seen through
-    size: tuple[int, int],  # (H, W) of the image, without padding
+    size: Sequence[int],    # (H, W) of the image, without padding
 ) -> Tensor:                # (N, C, H, W)
     """Add every entry to the pixel that `im2col` took it from: the adjoint of `im2col`.
 
@@ -117,7 +142,7 @@ def _correlate(x: Tensor, weight: Tensor, window: Window, groups: int) -> Tensor
     return out.reshape(len(x), f, *window.positions(x.shape[2:]))
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #3647ed1e
-def _correlate_input(out: Tensor, weight: Tensor, window: Window, groups: int, size: tuple[int, int]) -> Tensor:
+def _correlate_input(out: Tensor, weight: Tensor, window: Window, groups: int, size: Sequence[int]) -> Tensor:
     (n, f, rows, cols), (_, c, kh, kw) = out.shape, weight.shape
     columns = weight.reshape(groups, f // groups, c * kh * kw).mT @ out.reshape(n, groups, f // groups, rows * cols)
     return col2im(columns.reshape(n, groups * c, kh, kw, rows, cols).permute(0, 1, 4, 5, 2, 3), window, size)
@@ -290,7 +315,7 @@ def _pick(image: Tensor, indices: Tensor) -> Tensor:
     return image.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
 
 
-def _put(values: Tensor, indices: Tensor, size: tuple[int, int], add: bool) -> Tensor:
+def _put(values: Tensor, indices: Tensor, size: Sequence[int], add: bool) -> Tensor:
     image, indices = values.new_zeros(*values.shape[:2], prod(size)), indices.flatten(2)
     image = (image.scatter_add if add else image.scatter)(2, indices, values.flatten(2))
     return image.reshape(*values.shape[:2], *size)
@@ -371,7 +396,8 @@ def cross_channel_pool(
     n, c, h, w = x.shape
     if size < 1 or c % size:
         raise ValueError(f"{c} channels cannot be pooled by {size}")
-    return max_pool2d(x.reshape(n, c // size, size, h * w), (size, 1)).reshape(n, c // size, h, w)
+    values, _ = max_pool2d(x.reshape(n, c // size, size, h * w), (size, 1), return_indices=True)
+    return values.reshape(n, c // size, h, w)
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #989f3089
 class _BatchNorm2d(Function):
@@ -441,9 +467,9 @@ def batch_norm2d(
 class ReceptiveField(NamedTuple):
     "Output `i` of a stack of layers sees the pixels from `start + i * stride`, `size` of them."
 
-    size: int
-    stride: int
-    start: int
+    size: int    # pixels that one output sees, along an axis
+    stride: int  # pixels from what one output sees to what the next one sees
+    start: int   # first pixel that output 0 sees; negative in the padding
 
 # %% ../../nbs/3_convnets/31_convolution.ipynb #21762523
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -455,7 +481,7 @@ def _windows(layer) -> list[Window]:
     if isinstance(layer, (list, tuple, nn.Sequential)):
         return [w for inner in layer for w in _windows(inner)]
     if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-        return [Window(layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))]
+        return [Window(*(getattr(layer, name, 1) for name in ("kernel_size", "stride", "padding", "dilation")))]
     if isinstance(layer, _POINTWISE):
         return []
     raise ValueError(f"cannot tell what {type(layer).__name__} sees: give its Window instead")
