@@ -67,7 +67,7 @@ def readme() -> tuple[str, bytes]:
             if png := output.get("data", {}).get("image/png"):
                 figure = base64.b64decode(png)
                 cells.append(nbformat.v4.new_markdown_cell(f"![dlvision](../{FIGURE.relative_to(ROOT).as_posix()})"))
-    notebook.cells = cells
+    notebook.cells, notebook.metadata["language_info"] = cells, {"name": "python"}
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     links = r"\]\((?!https?:|#)(\.\./)?"  # relative to nbs/ in the notebook, to the root in the README
     text = re.sub(links, lambda link: "](" if link[1] else "](nbs/", text)

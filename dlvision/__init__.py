@@ -15,7 +15,8 @@ from types import ModuleType
 
 def _lazy(package: str) -> tuple[Callable[[str], ModuleType], Callable[[], list[str]]]:
     "`__getattr__` and `__dir__` of a package that imports a module of its own when it is first asked for (PEP 562)."
-    files = os.listdir(sys.modules[package].__path__[0])  # pkgutil does it too, but takes 5 ms to import
+    folders = getattr(sys.modules[package], "__path__", [])
+    files = [f for folder in folders for f in os.listdir(folder)]  # pkgutil does it too, but takes 5 ms to import
     modules = {f.removesuffix(".py") for f in files if f[0] not in "._" and (f.endswith(".py") or "." not in f)}
 
     def __getattr__(name: str) -> ModuleType:
