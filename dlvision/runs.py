@@ -25,21 +25,14 @@ from torch.utils.data import DataLoader, IterableDataset
 def seed_everything(
     seed: int,  # at least 0
 ) -> None:      # nothing; the global generators of Python, numpy and torch are set
-    """Seed every global random number generator that training may draw from.
-
-    Args:
-        seed: at least 0
-
-    Returns:
-        nothing; the global generators of Python, numpy and torch are set
-    """
+    "Seed every global random number generator that training may draw from."
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def _random_state(*loaders: Any) -> dict[str, Any]:
-    "The state of every random number generator, those of the loaders too, for `torch.load(weights_only=True)`."
+    "The state of every random number generator, those of the loaders too, in numbers and tensors."
     name, keys, *rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=[name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
                 torch=torch.get_rng_state(), loaders=[g.get_state() for g in _generators(loaders)],
@@ -90,43 +83,28 @@ def _read(path: str | Path, read: Callable) -> Any:
     try:
         return read(path)
     except Exception as error:  # each format has its own ways to be broken
-        raise ValueError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read: {reason}") from error
 
 
-def save_state(
-    state: dict[str, Any],  # numbers, strings, tensors, and lists and dicts of them
-    path: str | Path,       # the file
-) -> None:                  # nothing; the file appears whole or not at all
-    """Write the state of a run.
+_load = partial(torch.load, map_location="cpu", weights_only=True)
 
-    Args:
-        state: numbers, strings, tensors, and lists and dicts of them
-        path: the file
 
-    Returns:
-        nothing; the file appears whole or not at all
-    """
+def save_state(state: dict[str, Any], path: str | Path) -> None:
+    "Write the state of a run; the file appears whole or not at all."
     _write(path, partial(torch.save, state))
 
 
-def load_state(
-    path: str | Path,  # what `save_state` wrote
-) -> Any:              # the state, its tensors on the CPU
-    """Read the state of a run, without running code that the file might hold; `ValueError` where it is broken.
+def load_state(path: str | Path) -> Any:
+    "Read the state of a run, without running code that the file might hold; `ValueError` where it is broken."
+    return _read(path, _load)
 
-    Args:
-        path: what `save_state` wrote
-
-    Returns:
-        the state, its tensors on the CPU
-    """
-    return _read(path, partial(torch.load, map_location="cpu", weights_only=True))
-
-# %% ../nbs/9_workshop/96_runs.ipynb #0bdeec54
+# %% ../nbs/9_workshop/96_runs.ipynb #411f2ccb
 def check_shapes(found: Mapping[str, Any], expected: Mapping[str, Tensor], where: object) -> None:
     "`ValueError` that names the first tensor that is absent on one side or differs in shape."
     for name in dict.fromkeys([*expected, *found]):
-        there, here = (tuple(getattr(x[name], "shape", "?")) if name in x else "absent" for x in (found, expected))
+        pair = [x.get(name, "absent") for x in (found, expected)]
+        there, here = (tuple(x.shape) if isinstance(x, Tensor) else x for x in pair)
         if there != here:
             raise ValueError(f"{where}: {name} is {there} there and {here} in the model")
 
@@ -135,16 +113,9 @@ def save_weights(
     model: nn.Module,  # any module; a tensor that has several names is written under each
     path: str | Path,  # the file, by custom NAME.safetensors
 ) -> None:             # nothing; the file appears whole or not at all
-    """Write parameters and buffers as safetensors.
-
-    Args:
-        model: any module; a tensor that has several names is written under each
-        path: the file, by custom NAME.safetensors
-
-    Returns:
-        nothing; the file appears whole or not at all
-    """
-    state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
+    "Write parameters and buffers as safetensors."
+    plain = torch.contiguous_format
+    state = {k: v.detach().cpu().clone(memory_format=plain) for k, v in model.state_dict().items()}
     _write(path, lambda file: file.write(save(state)))
 
 
@@ -152,23 +123,17 @@ def load_weights(
     model: nn.Module,                         # a module of the same architecture, changed in place
     weights: str | Path | Mapping[str, Any],  # a .safetensors file, a .pth or .pt file, or a state dict
 ) -> nn.Module:                               # the model
-    """Put weights into a model; `ValueError` that names the first tensor that is absent or of another shape.
-
-    Args:
-        model: a module of the same architecture, changed in place
-        weights: a .safetensors file, a .pth or .pt file, or a state dict
-
-    Returns:
-        the model
-    """
-    state, where = (weights, "the state dict") if isinstance(weights, Mapping) else (None, weights)
-    if state is None:
-        state = _read(weights, load_file) if str(weights).endswith(".safetensors") else load_state(weights)
+    "Put weights into a model; `ValueError` that names the first tensor that is absent or of another shape."
+    if isinstance(weights, Mapping):
+        state, where = weights, "the state dict"
+    else:
+        read, where = load_file if str(weights).endswith(".safetensors") else _load, str(weights)
+        state = _read(weights, read)
     for key in ("state_dict", "model"):
         state = state[key] if isinstance(state, Mapping) and isinstance(state.get(key), Mapping) else state
     if not isinstance(state, Mapping):
         raise ValueError(f"{where} holds no state dict, but {type(state).__name__}")
-    here = model.state_dict()  # files from before torch 0.4.1 do not count the batches that a batch norm has seen
+    here = model.state_dict()  # old files do not count the batches that a batch norm has seen
     state = {k: v for k, v in here.items() if k.endswith("num_batches_tracked")} | dict(state)
     check_shapes(state, here, where)
     model.load_state_dict(state)
@@ -183,7 +148,7 @@ def _set_epoch(loader: Any, epoch: int) -> None:
 
 
 def _skip_batches(loader: Any, start: int, state: dict[str, Any]) -> Iterator:
-    "The batches from number `start` on of an epoch that began in the random state `state`; the present one stays."
+    "The batches from number `start` on of an epoch that began in the random state `state`."
     if hasattr(loader, "batches"):
         return iter(loader.batches(start=start))
     now = _random_state(loader)
@@ -228,24 +193,17 @@ def share(
     rank: int,    # this process, 0 to world - 1
     world: int,   # number of processes
 ) -> Any:         # as many batches, of each the examples rank, rank + world, rank + 2 world, ...
-    """What one of several processes loads; the parts of a batch differ by at most one example.
-
-    Args:
-        loader: global batches: a DataLoader, a loader with a method `shard(rank, world)`, or any iterable
-        rank: this process, 0 to world - 1
-        world: number of processes
-
-    Returns:
-        as many batches, of each the examples rank, rank + world, rank + 2 world, ...
-    """
+    "What one of several processes loads; the parts of a batch differ by at most one example."
     part = slice(rank, None, world)
     if world == 1 or hasattr(loader, "shard"):
         return loader if world == 1 else loader.shard(rank, world)
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
+    indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if not indexed or loader.batch_sampler is None:
         return _Share(loader, part)
-    names = "num_workers pin_memory timeout worker_init_fn multiprocessing_context generator prefetch_factor persistent_workers"
-    return DataLoader(loader.dataset, batch_sampler=_Share(loader.batch_sampler, part, _take_indices),
-                      collate_fn=partial(_collate, loader.collate_fn), **{k: getattr(loader, k) for k in names.split()})  # fmt: skip
+    names = "num_workers pin_memory timeout worker_init_fn multiprocessing_context generator prefetch_factor"
+    same = {name: getattr(loader, name) for name in (*names.split(), "persistent_workers")}
+    batches, collate = _Share(loader.batch_sampler, part, _take_indices), partial(_collate, loader.collate_fn)
+    return DataLoader(loader.dataset, batch_sampler=batches, collate_fn=collate, **same)
 
 # %% ../nbs/9_workshop/96_runs.ipynb #30ae1568
 class NotFinite(ValueError):
@@ -253,42 +211,35 @@ class NotFinite(ValueError):
 
 
 class LossLog:
-    """The mean of each number over the examples of an epoch, and the watch for a loss that is not finite.
+    "Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps."
 
-    Args:
-        prefix: of the key for the sum of the losses
-        window: steps between two looks: reading a number waits for the device
-    """
+    def __init__(self, prefix: str = "", window: int = 1, totals: dict | None = None) -> None:
+        self.prefix, self.window, self.pending = prefix, window, []  # type: str, int, list[tuple]
+        self.totals = totals or {}  # name -> sum over examples, examples, steps in which it was a loss
 
-    def __init__(
-        self,
-        prefix: str = "",  # of the key for the sum of the losses
-        window: int = 1,   # steps between two looks: reading a number waits for the device
-    ) -> None:
-        self.key, self.window, self.pending = prefix + "loss", window, []  # type: str, int, list[tuple]
-        self.totals: dict[str, list[float]] = {}  # name -> sum over examples, examples, steps in which it was a loss
-
-    def add(self, losses: Mapping[str, Tensor], logs: Mapping[str, Tensor], count: Any, where: str = "") -> None:
-        "Note means over `count` examples; losses must be finite where `where` names the step for the message."
-        values = torch.stack([v.detach().float().reshape(()) for v in (*losses.values(), *logs.values())])
-        self.pending.append(([*losses, *logs], len(losses), values, count, where))
+    def add(self, losses: dict[str, Tensor], logs: dict[str, Tensor], count: Any, where: str = "") -> None:
+        "Note means over `count` examples; losses must be finite where `where` names the step."
+        numbers = {name: value.detach() for name, value in (losses | logs).items()}
+        self.pending.append((set(losses), numbers, count, where))
         if len(self.pending) >= self.window:
             self.read()
 
     def read(self) -> None:
         "Add up what was noted; `NotFinite` at the first loss that is not finite."
         pending, self.pending = self.pending, []
-        for names, losses, values, count, where in pending:
-            for i, (name, value) in enumerate(zip(names, values.tolist())):
-                if i < losses and where and not math.isfinite(value):
+        for losses, numbers, count, where in pending:
+            for name, value, n in ((name, float(number), float(count)) for name, number in numbers.items()):
+                if where and name in losses and not math.isfinite(value):
                     raise NotFinite(f"{name} is {value} at {where}: training stops")
-                sums = self.totals.get(name, (0.0, 0.0, 0))
-                self.totals[name] = [a + b for a, b in zip(sums, (value * float(count), float(count), i < losses))]
+                total, examples, steps = self.totals.get(name, (0.0, 0.0, 0))
+                self.totals[name] = [total + value * n, examples + n, steps + (name in losses)]
 
     def means(self, gather: Callable[[list], list] = list) -> dict[str, float]:
         "The mean of each number over all examples of all processes, and the sum of the losses' means."
         self.read()
         everyone = gather([self.totals])
-        sums = {k: [sum(x) for x in zip(*(part[k] for part in everyone if k in part))] for part in everyone for k in part}
-        losses = [total / n for total, n, steps in sums.values() if steps]
-        return ({self.key: sum(losses)} if losses else {}) | {name: total / n for name, (total, n, _) in sums.items()}
+        names = dict.fromkeys(name for part in everyone for name in part)
+        sums = {k: [sum(x) for x in zip(*(part[k] for part in everyone if k in part))] for k in names}
+        means = {name: total / n for name, (total, n, _) in sums.items()}
+        losses = [means[name] for name in names if sums[name][2]]
+        return ({f"{self.prefix}loss": sum(losses)} if losses else {}) | means
