@@ -387,7 +387,9 @@ def train_fast(
         loss=partial(cross_entropy, label_smoothing=label_smoothing), optimizer=optimizer(model, batch_size),
         metrics=dict(accuracy=accuracy),
         mixed_precision=mixed_precision or fastest_precision(device), seed=seed)  # fmt: skip
-    # from there on no gradient is needed for the largest maps
-    freeze = BeforeEpoch(len(sizes) * 3 // 8, lambda learner: learner.model.whiten.requires_grad_(False))
-    learner.fit(len(sizes), schedule=schedule, callbacks=[freeze])
+
+    def freeze(learner: Learner) -> None:
+        model.whiten.requires_grad_(False)  # from there on no gradient is needed for the largest maps
+
+    learner.fit(len(sizes), schedule=schedule, callbacks=[BeforeEpoch(len(sizes) * 3 // 8, freeze)])
     return learner
