@@ -86,7 +86,7 @@ def image_size(
 def _as_photo(image: Any) -> Image.Image | Tensor:
     "Images of 8 bits as Pillow's, others as (3, H, W) float32; `ValueError` for what is no image."
     if isinstance(image, (str, Path)):
-        return _load(image, _rgb)
+        return _load(image, lambda file: _rgb(file).copy())  # decoded before the file is closed
     if isinstance(image, Image.Image):
         return _rgb(image)
     if isinstance(image, np.ndarray):  # channels last, as everywhere in numpy's world
