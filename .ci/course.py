@@ -163,7 +163,11 @@ def check() -> None:
         sys.exit("These were not clean, or not what the notebooks say; they are now. Look at them and commit:\n  " + "\n  ".join(stale))
     if orphans := [str(module.relative_to(ROOT)) for module in PACKAGE.rglob("*.py") if not has_notebook(module)]:
         sys.exit("No notebook makes these modules: " + ", ".join(orphans))
+    modules = [module for module in PACKAGE.rglob("*.py") if module.name != "_modidx.py"]
+    if bare := [f"{m.relative_to(ROOT)}: {a}" for m in modules for a in docstrings.undocumented(m.read_text(encoding="utf-8"))]:
+        sys.exit("These arguments have no comment beside them, so that `help` says nothing of them:\n  " + "\n  ".join(bare))
     print("The package, the README and the notebooks are in step.")
+    tool("mypy", PACKAGE)
 
 
 def has_notebook(module: Path) -> bool:

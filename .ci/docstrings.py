@@ -64,6 +64,18 @@ def documented(source: str) -> str:
     return "\n".join(lines)
 
 
+def undocumented(source: str) -> list[str]:
+    "The arguments of a module's public functions and constructors that have no comment beside them."
+    notes, tree = comments(source), ast.parse(source)
+    entries = [(f, w) for f, w in documentable(tree) if f in tree.body or f.name == "__init__"]
+    found = []
+    for function, where in entries:
+        args = [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+        told = {note.split(":")[0] for note in described(function, notes)[0]} | {"self"}
+        found += [f"{where.name}({arg})" for arg in args if arg not in told and not where.name.startswith("_")]
+    return found
+
+
 def write(package: Path) -> None:
     "Document every module of a package in place."
     for module in package.rglob("*.py"):
