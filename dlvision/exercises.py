@@ -29,7 +29,11 @@ def _problem(check: Callable, answer: Callable) -> str:
 
 # %% ../nbs/1_images/10_start.ipynb #1b958b40
 def under_test() -> bool:  # True under `make test` and `make bench`, False in JupyterLab or a script
-    "Whether nbdev's test runner runs the chapter."
+    """Whether nbdev's test runner runs the chapter.
+
+    Returns:
+        True under `make test` and `make bench`, False in JupyterLab or a script
+    """
     return "IN_TEST" in os.environ
 
 # %% ../nbs/1_images/10_start.ipynb #5fee8138
@@ -48,6 +52,14 @@ def exercise(
 
     Under `nbdev-test` an answer that passes although it is not the solution raises `AssertionError`: the
     chapter would hand the reader a task that is solved already, or a check that anything passes.
+
+    Args:
+        check: asserts what a right answer does, with messages that help
+        answer: what to check: the reader's answer, a blank stub, or the solution
+        solution: True for the course's own solution: then a failure raises
+
+    Returns:
+        nothing; it prints one line
     """
     problem, name = _problem(check, answer), _name(answer)
     if solution and problem:
@@ -65,7 +77,13 @@ def start_chapter(
     bench: bool = False,  # run also what compares speeds
     seed: int = 0,        # of Python's, numpy's and torch's random numbers
 ) -> None:                # nothing
-    "The first line of a chapter: the look of its figures, its seed, and what Run All shall run."
+    """The first line of a chapter: the look of its figures, its seed, and what Run All shall run.
+
+    Args:
+        slow: run also what takes over 90 s
+        bench: run also what compares speeds
+        seed: of Python's, numpy's and torch's random numbers
+    """
     from dlvision.runs import seed_everything
     from dlvision.show import use_style
 
@@ -76,7 +94,11 @@ def start_chapter(
 
 
 def fuzz_seed() -> int:  # 0, or what `make fuzz` says for this round
-    "The one place from which the random inputs of the folded tests take their seed."
+    """The one place from which the random inputs of the folded tests take their seed.
+
+    Returns:
+        0, or what `make fuzz` says for this round
+    """
     return int(os.environ.get("DLVISION_FUZZ", "0"))
 
 # %% ../nbs/1_images/10_start.ipynb #c3cfefda
@@ -116,6 +138,12 @@ def ready(
     """Whether a cell has what it needs; if not, one sentence says what to do, and its kept outputs follow.
 
     Under `nbdev-test`, where a flagged cell runs only if it was asked for, a lack raises `FileNotFoundError`.
+
+    Args:
+        *needs: datasets, or files and folders under `data_root()`; "gpu", "slow", "bench"
+
+    Returns:
+        whether the cell may do its work
     """
     lacks = "; ".join(filter(None, map(_lack, needs)))
     if lacks and under_test():

@@ -45,7 +45,15 @@ def accuracy(
     logits: Tensor,  # (N, K) or (N, K, H, W): scores of K classes
     labels: Tensor,  # (N,) or (N, H, W): class numbers
 ) -> Tensor:         # share of right answers, in [0, 1]
-    "How often the highest score is at the right class; `ValueError` where the shapes do not match."
+    """How often the highest score is at the right class; `ValueError` where the shapes do not match.
+
+    Args:
+        logits: (N, K) or (N, K, H, W): scores of K classes
+        labels: (N,) or (N, H, W): class numbers
+
+    Returns:
+        share of right answers, in [0, 1]
+    """
     if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != labels.shape:
         raise ValueError(f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}")
     return (logits.argmax(1) == labels).float().mean()
@@ -224,7 +232,15 @@ class _Evaluation(_Measure):
         loader: Iterable | None = None,  # batches; by default the valid loader
         prefix: str = "",                # before the names of losses and logs
     ) -> dict[str, float]:               # "loss", logs and metrics, over all examples of all processes
-        "Measure the models; `ValueError` where there is no loader."
+        """Measure the models; `ValueError` where there is no loader.
+
+        Args:
+            loader: batches; by default the valid loader
+            prefix: before the names of losses and logs
+
+        Returns:
+            "loss", logs and metrics, over all examples of all processes
+        """
         loader, log = self.valid_loader if loader is None else loader, LossLog(prefix, self.window)
         _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
         objects = {name: metric for name, metric in self.metrics.items() if hasattr(metric, "update")}
@@ -249,7 +265,14 @@ class _Prediction(_Evaluation):
         self,
         loader: Iterable,  # batches x or (x, ...)
     ) -> Any:              # predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
-        "The models' prediction for every example; `ValueError` where there is no example."
+        """The models' prediction for every example; `ValueError` where there is no example.
+
+        Args:
+            loader: batches x or (x, ...)
+
+        Returns:
+            predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
+        """
         with self.evaluating(loader):
             mine = [(i, self.forward(self.model, self.to_device(batch))) for i, batch in enumerate(loader)
                     if i % self.world == self.accelerator.process_index and _size(batch)]  # fmt: skip
@@ -467,7 +490,17 @@ class _Fit(_Begin):
         schedule: Callable[[float], float] | None = None,  # share of this fit that is done, in [0, 1) -> factor of the rates
         callbacks: Sequence[Callback] = (),                # for this fit only
     ) -> list[dict[str, float]]:                           # the history: a dict an epoch
-        "Train; `ValueError` for epochs below 0, `NotFinite` that names epoch and step of a loss that is not."
+        """Train; `ValueError` for epochs below 0, `NotFinite` that names epoch and step of a loss that is not.
+
+        Args:
+            epochs: epochs to add to those asked for so far
+            lr: learning rate, or one for each optimizer's name; None: as it is
+            schedule: share of this fit that is done, in [0, 1) -> factor of the rates
+            callbacks: for this fit only
+
+        Returns:
+            the history: a dict an epoch
+        """
         _require(epochs >= 0, f"epochs must be at least 0, not {epochs}")
         kept, complete = self.callbacks, False
         self._begin(epochs, lr, schedule, [*kept, *callbacks])
@@ -520,7 +553,17 @@ class _FindRate(_Fit):
         steps: int = 100,        # batches, each at a greater rate
         ax: Axes | None = None,  # axes to draw on; opened where None
     ) -> float:                  # a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
-        "The learning-rate range test (Smith, 2017); afterwards everything is as it was."
+        """The learning-rate range test (Smith, 2017); afterwards everything is as it was.
+
+        Args:
+            low: first learning rate
+            high: last learning rate
+            steps: batches, each at a greater rate
+            ax: axes to draw on; opened where None
+
+        Returns:
+            a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
+        """
         kept, test = (self.callbacks, self.valid_loader, self.last), RangeTest(low, high, steps)
         self.callbacks, self.valid_loader, saved = [], None, deepcopy(self.state_dict())
         try:
@@ -541,7 +584,21 @@ class _FindRate(_Fit):
 
 # %% ../nbs/2_learning/25_learner.ipynb #e58bb488
 class Learner(_FindRate):
-    "Trains any model on any loader, on CPU or GPU, in one process or in many under `accelerate launch`."
+    """Trains any model on any loader, on CPU or GPU, in one process or in many under `accelerate launch`.
+
+    Args:
+        model: what is trained; a dict of models that are trained together
+        train_loader: batches (x, y), or whatever `step` takes
+        valid_loader: batches that are measured after each epoch
+        loss: loss(prediction, y) -> mean over the batch, or a dict of such
+        optimizer: torch optimizer or factory(parameters, lr), or a dict of them
+        metrics: function(prediction, y), or object with update, compute, reset
+        callbacks: for every fit
+        step: step(model, batch) -> loss, dict of losses, (losses, logs), None
+        predict: predict(model, batch) -> prediction; by default model(x)
+        mixed_precision: "no", "bf16" or "fp16"; by default what `accelerate launch` says
+        seed: of the random numbers of each fit; None: they go on as they are
+    """
 
     def __init__(
         self,
@@ -660,7 +717,7 @@ def _weighty(learner: Learner) -> list:
     "What early stopping has to bring back: the models, and averages of them."
     return [*learner.models.values(), *(c for c in learner.callbacks if isinstance(c, AveragedWeights))]
 
-# %% ../nbs/2_learning/25_learner.ipynb #a6194a20
+# %% ../nbs/2_learning/25_learner.ipynb #ce282612
 @dataclass(eq=False)
 class EarlyStopping(Callback):
     "Stop when a column of the history has stopped to improve, and go back to the weights of the best epoch."
@@ -675,7 +732,8 @@ class EarlyStopping(Callback):
     def before_fit(self, learner: Learner) -> None:
         fine = self.patience >= 1 and self.min_delta >= 0
         _require(fine, f"patience >= 1 and min_delta >= 0 are wanted, not {self}")
-        learner.stopped = self.idle >= self.patience  # it had stopped before it was resumed
+        if self.idle >= self.patience:  # it had stopped before it was resumed
+            learner.stopped = True
 
     def after_epoch(self, learner: Learner) -> None:
         row = learner.history[-1]
@@ -684,7 +742,8 @@ class EarlyStopping(Callback):
         if value < self.best - self.min_delta:
             self.best, self.best_epoch, self.idle = value, learner.epoch, 0
             self.weights = deepcopy([part.state_dict() for part in _weighty(learner)])
-        learner.stopped = learner.stopped or self.idle >= self.patience
+        if self.idle >= self.patience:
+            learner.stopped = True
 
     def after_fit(self, learner: Learner) -> None:
         for part, weights in zip(_weighty(learner), self.weights or ()):

@@ -25,7 +25,14 @@ from torch.utils.data import DataLoader, IterableDataset
 def seed_everything(
     seed: int,  # at least 0
 ) -> None:      # nothing; the global generators of Python, numpy and torch are set
-    "Seed every global random number generator that training may draw from."
+    """Seed every global random number generator that training may draw from.
+
+    Args:
+        seed: at least 0
+
+    Returns:
+        nothing; the global generators of Python, numpy and torch are set
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -113,7 +120,15 @@ def save_weights(
     model: nn.Module,  # any module; a tensor that has several names is written under each
     path: str | Path,  # the file, by custom NAME.safetensors
 ) -> None:             # nothing; the file appears whole or not at all
-    "Write parameters and buffers as safetensors."
+    """Write parameters and buffers as safetensors.
+
+    Args:
+        model: any module; a tensor that has several names is written under each
+        path: the file, by custom NAME.safetensors
+
+    Returns:
+        nothing; the file appears whole or not at all
+    """
     plain = torch.contiguous_format
     state = {k: v.detach().cpu().clone(memory_format=plain) for k, v in model.state_dict().items()}
     _write(path, lambda file: file.write(save(state)))
@@ -123,7 +138,15 @@ def load_weights(
     model: nn.Module,                         # a module of the same architecture, changed in place
     weights: str | Path | Mapping[str, Any],  # a .safetensors file, a .pth or .pt file, or a state dict
 ) -> nn.Module:                               # the model
-    "Put weights into a model; `ValueError` that names the first tensor that is absent or of another shape."
+    """Put weights into a model; `ValueError` that names the first tensor that is absent or of another shape.
+
+    Args:
+        model: a module of the same architecture, changed in place
+        weights: a .safetensors file, a .pth or .pt file, or a state dict
+
+    Returns:
+        the model
+    """
     if isinstance(weights, Mapping):
         state, where = weights, "the state dict"
     else:
@@ -193,7 +216,16 @@ def share(
     rank: int,    # this process, 0 to world - 1
     world: int,   # number of processes
 ) -> Any:         # as many batches, of each the examples rank, rank + world, rank + 2 world, ...
-    "What one of several processes loads; the parts of a batch differ by at most one example."
+    """What one of several processes loads; the parts of a batch differ by at most one example.
+
+    Args:
+        loader: global batches: a DataLoader, a loader with a method `shard(rank, world)`, or any iterable
+        rank: this process, 0 to world - 1
+        world: number of processes
+
+    Returns:
+        as many batches, of each the examples rank, rank + world, rank + 2 world, ...
+    """
     part = slice(rank, None, world)
     if world == 1 or hasattr(loader, "shard"):
         return loader if world == 1 else loader.shard(rank, world)

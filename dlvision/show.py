@@ -83,7 +83,17 @@ def figure(
     width: float = 4.0,   # width of one of the axes, inches
     height: float = 3.0,  # height of one of the axes, inches
 ) -> Any:                #  the axes; for several, an array of shape (columns,), (rows,) or (rows, columns)
-    "Open a figure in the course's style."
+    """Open a figure in the course's style.
+
+    Args:
+        rows: rows of axes
+        columns: columns of axes
+        width: width of one of the axes, inches
+        height: height of one of the axes, inches
+
+    Returns:
+        the axes; for several, an array of shape (columns,), (rows,) or (rows, columns)
+    """
     plt.draw_if_interactive()  # loads the backend now; within rc_context what it sets would be undone
     with plt.rc_context(STYLE):
         _, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained")
@@ -93,7 +103,14 @@ def figure(
 def as_array(
     image: Tensor | np.ndarray,  # (3, H, W), (1, H, W) or (H, W); floats in [0, 1], bool, or uint8 in [0, 255]
 ) -> np.ndarray:                 # (H, W, 3) or (H, W), float32 in [0, 1]; values outside are clipped
-    "The array that matplotlib draws for an image; `ValueError` where the shape is no image's."
+    """The array that matplotlib draws for an image; `ValueError` where the shape is no image's.
+
+    Args:
+        image: (3, H, W), (1, H, W) or (H, W); floats in [0, 1], bool, or uint8 in [0, 255]
+
+    Returns:
+        (H, W, 3) or (H, W), float32 in [0, 1]; values outside are clipped
+    """
     x = torch.as_tensor(image).detach().cpu()
     if x.ndim == 3 and x.shape[0] == 1:
         x = x[0]
@@ -132,7 +149,18 @@ def show_images(
     ax: Axes | None = None,                 # axes to draw on; opened where None
     size: float | None = None,              # width of one cell of a figure opened here, inches; by default up to 2
 ) -> Axes:                                  # the axes; one image spans (0, W) x (0, H), pixels
-    "Draw one image, or many as a contact sheet; `ValueError` for no images or another number of titles."
+    """Draw one image, or many as a contact sheet; `ValueError` for no images or another number of titles.
+
+    Args:
+        images: one image, a batch (N, C, H, W), or a list of images of any sizes
+        titles: one for each image
+        columns: images in a row; by default up to 8, all rows as equal as they come
+        ax: axes to draw on; opened where None
+        size: width of one cell of a figure opened here, inches; by default up to 2
+
+    Returns:
+        the axes; one image spans (0, W) x (0, H), pixels
+    """
     many = not isinstance(images, (Tensor, np.ndarray)) or images.ndim == 4
     several: Any = images if many else [images]
     arrays = [as_array(x) for x in several]
@@ -157,7 +185,15 @@ def show_row(
     images: dict[str, Tensor],  # titles and images, all of one shape (C, H, W) or (H, W)
     width: float = 1.8,         # width of each, inches
 ) -> np.ndarray:                # the axes, one for each image
-    "Draw images side by side, each in its own pixel coordinates."
+    """Draw images side by side, each in its own pixel coordinates.
+
+    Args:
+        images: titles and images, all of one shape (C, H, W) or (H, W)
+        width: width of each, inches
+
+    Returns:
+        the axes, one for each image
+    """
     h, w = next(iter(images.values())).shape[-2:]
     axes = np.atleast_1d(figure(columns=len(images), width=width, height=width * h / w + 0.25))
     for ax, (title, image) in zip(axes, images.items()):
@@ -183,7 +219,20 @@ def show_boxes(
     ax: Axes | None = None,                   # axes to draw on; opened where None
     title: str = "",                          # title above the image
 ) -> Axes:                                    # the axes
-    "Draw `boxes` over `image`, each with its class name and score where they are given."
+    """Draw `boxes` over `image`, each with its class name and score where they are given.
+
+    Args:
+        image: (C, H, W) in [0, 1]
+        boxes: (N, 4) x1 y1 x2 y2, pixels
+        labels: (N,) class numbers
+        scores: (N,) confidences in [0, 1]
+        class_names: name of each class number, 0 being background
+        ax: axes to draw on; opened where None
+        title: title above the image
+
+    Returns:
+        the axes
+    """
     ax = show_images(image, [title], ax=ax)
     for i, (x1, y1, x2, y2) in enumerate(torch.as_tensor(boxes).reshape(-1, 4).tolist()):
         color = _color(i, labels)
@@ -202,7 +251,19 @@ def show_masks(
     ax: Axes | None = None,         # axes to draw on; opened where None
     title: str = "",                # title above the image
 ) -> Axes:                          # the axes
-    "Tint each mask over `image`; `ValueError` where the sizes differ."
+    """Tint each mask over `image`; `ValueError` where the sizes differ.
+
+    Args:
+        image: (C, H, W) in [0, 1]
+        masks: (N, H, W) bool
+        labels: (N,) class numbers, for the colours
+        alpha: opacity of a mask, 0 to 1
+        ax: axes to draw on; opened where None
+        title: title above the image
+
+    Returns:
+        the axes
+    """
     masks = torch.as_tensor(masks).bool().cpu()
     if tuple(masks.shape[-2:]) != tuple(image.shape[-2:]):
         raise ValueError(f"masks of {tuple(masks.shape[-2:])} over an image of {tuple(image.shape[-2:])}")
@@ -223,7 +284,19 @@ def show_keypoints(
     ax: Axes | None = None,                             # axes to draw on; opened where None
     title: str = "",                                    # title above the image
 ) -> Axes:                                              # the axes
-    "Draw keypoints over `image`: filled where seen, hollow where hidden, nothing where absent."
+    """Draw keypoints over `image`: filled where seen, hollow where hidden, nothing where absent.
+
+    Args:
+        image: (C, H, W) in [0, 1]
+        keypoints: (N, K, 3) x, y in pixels and visibility: 0 absent, 1 hidden, 2 seen
+        skeleton: pairs of keypoint numbers to join by a line
+        labels: (N,) class numbers, for the colours
+        ax: axes to draw on; opened where None
+        title: title above the image
+
+    Returns:
+        the axes
+    """
     ax = show_images(image, [title], ax=ax)
     for i, points in enumerate(torch.as_tensor(keypoints).cpu()):
         color = _color(i, labels)
@@ -243,7 +316,19 @@ def show_numbers(
     title: str = "",                # title above
     shade: bool = True,             # colour the cells by their values
 ) -> Axes:                          # the axes
-    "Write a matrix as a picture, a number in each cell."
+    """Write a matrix as a picture, a number in each cell.
+
+    Args:
+        values: (H, W), small enough to read
+        fmt: format of a number, as in f"{x:{fmt}}"
+        mark: (H, W) bool: cells to frame
+        ax: axes to draw on; opened where None
+        title: title above
+        shade: colour the cells by their values
+
+    Returns:
+        the axes
+    """
     values = torch.as_tensor(values).detach().cpu()
     if values.ndim != 2:
         raise ValueError(f"show_numbers draws a matrix, not shape {tuple(values.shape)}")
@@ -278,7 +363,18 @@ def show_map(
     colorbar: bool = True,      # draw the scale beside the map
     signed: bool | None = None, # diverging colours around 0; by default where a value is negative
 ) -> Axes:                      # the axes
-    "Colour a matrix: from violet through white at 0 to orange where it is signed, else from black to white."
+    """Colour a matrix: from violet through white at 0 to orange where it is signed, else from black to white.
+
+    Args:
+        values: (H, W) real numbers
+        ax: axes to draw on; opened where None
+        title: title above
+        colorbar: draw the scale beside the map
+        signed: diverging colours around 0; by default where a value is negative
+
+    Returns:
+        the axes
+    """
     values = torch.as_tensor(values).detach().cpu().float()
     if values.ndim != 2 or not values.numel():
         raise ValueError(f"show_map draws a matrix, not shape {tuple(values.shape)}")
@@ -300,7 +396,19 @@ def show_maps(
     signed: bool | None = None,             # diverging colours around 0; by default where a value is negative
     colorbar: bool = True,                  # draw the common scale beside them
 ) -> Axes:                                  # the axes
-    "Draw filters, templates or feature maps on one common scale; `ValueError` for none, or another number of titles."
+    """Draw filters, templates or feature maps on one common scale; `ValueError` for none, or another number of titles.
+
+    Args:
+        maps: (N, H, W) or (N, 1, H, W), or a list of (H, W): real numbers
+        titles: one for each map
+        columns: maps in a row; by default up to 8
+        ax: axes to draw on; opened where None
+        signed: diverging colours around 0; by default where a value is negative
+        colorbar: draw the common scale beside them
+
+    Returns:
+        the axes
+    """
     values = [torch.as_tensor(m).detach().cpu().float() for m in maps]
     values = [m[0] if m.ndim == 3 and len(m) == 1 else m for m in values]
     texts = [""] * len(values) if titles is None else [str(t) for t in titles]
@@ -328,7 +436,14 @@ def _spread(wanted: Sequence[float], room: Sequence[float], weight: Sequence[flo
 def label_curves(
     ax: Axes,  # axes with curves that have labels
 ) -> None:     # nothing; the labels stand to the right of the axes
-    "Write the name of each curve at its end, in the place of a legend; call it when the limits of the axes are final."
+    """Write the name of each curve at its end, in the place of a legend; call it when the limits of the axes are final.
+
+    Args:
+        ax: axes with curves that have labels
+
+    Returns:
+        nothing; the labels stand to the right of the axes
+    """
     drawn: list[Any] = [*ax.get_lines()]
     lines = [line for line in drawn if not str(line.get_label()).startswith("_") and len(line.get_xdata())]
     ax.get_ylim()  # autoscaling waits for somebody to ask
@@ -347,7 +462,17 @@ def show_history(
     ax: Axes | None = None,                 # axes to draw on; opened where None
     title: str = "",                        # title above
 ) -> Axes:                                  # the axes
-    "Draw the columns of a training history against the epoch; `ValueError` where there is nothing to draw."
+    """Draw the columns of a training history against the epoch; `ValueError` where there is nothing to draw.
+
+    Args:
+        history: one dict an epoch, as Learner keeps it; "epoch" is the x axis where given
+        keys: columns to draw; by default each that has "loss" in its name
+        ax: axes to draw on; opened where None
+        title: title above
+
+    Returns:
+        the axes
+    """
     columns = list(dict.fromkeys(k for row in history for k in row))
     keys = [k for k in columns if "loss" in k] if keys is None else list(keys)
     if not keys or not set(keys) <= set(columns):
@@ -368,7 +493,17 @@ def show_confusion(
     ax: Axes | None = None,      # axes to draw on; opened where None
     title: str = "",             # title above
 ) -> Axes:                       # the axes
-    "Draw a confusion matrix: each cell the count, shaded by its share of the true class."
+    """Draw a confusion matrix: each cell the count, shaded by its share of the true class.
+
+    Args:
+        matrix: (K, K) counts: row the true class, column the predicted one
+        class_names: K names
+        ax: axes to draw on; opened where None
+        title: title above
+
+    Returns:
+        the axes
+    """
     matrix = torch.as_tensor(matrix).cpu()
     k = len(class_names)
     if tuple(matrix.shape) != (k, k):
@@ -509,7 +644,16 @@ def strip(
     title: str = "",              # what to see
     **choices: object,            # the parameters, each with what it offers, as for `explore`
 ) -> np.ndarray:                  # the axes, one for each picture
-    "Draw the same figure for a few values of the first parameter, the others where they start, about 8 inches wide."
+    """Draw the same figure for a few values of the first parameter, the others where they start, about 8 inches wide.
+
+    Args:
+        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
+        title: what to see
+        **choices: the parameters, each with what it offers, as for `explore`
+
+    Returns:
+        the axes, one for each picture
+    """
     first, *others = _choices(draw, choices)
     values = {c.name: c.values[c.start] for c in others}
     with _drawn(draw, {first.name: first.values[0], **values}) as shown:
@@ -598,6 +742,15 @@ def explore(
     Where no kernel talks to a browser, and in the saved notebook, the same figure is shown as a `strip` over the first
     parameter. A control starts at the default that `draw` gives its parameter, else a slider in its middle, a menu
     at its top. `ValueError` for a choice that offers nothing.
+
+    Args:
+        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
+        title: what to see
+        **choices: for each parameter: a range, (low, high) or (low, high, step) of numbers, a list, a dict of labels
+            and values, or a bool
+
+    Returns:
+        nothing; it shows the figure
     """
     shown = strip(draw, title, **choices)
     if not _live():
@@ -798,6 +951,17 @@ def diagram(
 
     A label of one sign, as +, stands in a circle; an arrow that closes a cycle runs round the rest. `ValueError` where
     nothing is to be drawn, or for a size or a highlight of an unknown node.
+
+    Args:
+        *paths: chains of nodes; a name stands for one node wherever it is written, and what follows a # is not shown
+        sizes: what flows, written on an arrow: {node: text} for what leaves it, or {(node, node): text}
+        highlight: nodes to stress
+        down: flow downwards; by default to the right where that is at most 9 inches wide
+        ax: axes to draw on; opened where None
+        title: title above
+
+    Returns:
+        the axes, in inches
     """
     if not paths or any(isinstance(path, str) or not path for path in paths):
         raise ValueError(f"each path is a list of names, not {paths}")

@@ -50,7 +50,13 @@ class ImageModel(nn.Module):
         strict: bool = True,              # refuse missing and unexpected names too
         assign: bool = False,             # take the tensors themselves instead of copying their values
     ):                                    # missing and unexpected names, as torch reports them
-        "Load weights; `ValueError` names each tensor whose shape is not the expected one."
+        """Load weights; `ValueError` names each tensor whose shape is not the expected one.
+
+        Args:
+            state_dict: tensor of each parameter and buffer
+            strict: refuse missing and unexpected names too
+            assign: take the tensors themselves instead of copying their values
+        """
         own = self.state_dict()
         wrong = [f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
                  for name, value in state_dict.items() if name in own and own[name].shape != value.shape]
@@ -63,7 +69,12 @@ def he_init(
     model: nn.Module,                 # changed in place
     linear_std: float | None = None,  # standard deviation for dense layers; None leaves them as torch made them
 ) -> None:                            # nothing
-    "He's initialisation (2015) for every convolution: variance 2 / (k k c_out), biases 0."
+    """He's initialisation (2015) for every convolution: variance 2 / (k k c_out), biases 0.
+
+    Args:
+        model: changed in place
+        linear_std: standard deviation for dense layers; None leaves them as torch made them
+    """
     for m in model.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -79,7 +90,15 @@ def strange_weights(
     model: nn.Module,      # any network; it stays as it is, and may be on the meta device
     seed: int = 0,         # gives the weights
 ) -> dict[str, Tensor]:    # a state dict that fits it
-    "Random weights, biases and statistics unlike any initialisation, scaled so that deep networks neither explode nor fade."
+    """Random weights, biases and statistics unlike any initialisation, scaled so that deep networks neither explode nor fade.
+
+    Args:
+        model: any network; it stays as it is, and may be on the meta device
+        seed: gives the weights
+
+    Returns:
+        a state dict that fits it
+    """
     state, generator = {}, torch.Generator().manual_seed(seed)
     for name, value in model.state_dict().items():
         state[name] = torch.zeros(value.shape, dtype=value.dtype)
@@ -96,7 +115,15 @@ def count_parameters(
     model: nn.Module,            # any module
     trainable: bool = False,     # count only what a gradient changes
 ) -> int:                        # number of scalars
-    "How many numbers a model learns."
+    """How many numbers a model learns.
+
+    Args:
+        model: any module
+        trainable: count only what a gradient changes
+
+    Returns:
+        number of scalars
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #6e311577
@@ -104,7 +131,15 @@ def count_flops(
     model: nn.Module,                         # any module on images
     input_size: Sequence[int] = (3, 224, 224), # (C, H, W) of one image
 ) -> int:                                     # additions and multiplications of convolutions and dense layers, one image
-    "Floating-point operations of one forward pass, two for each multiply-add; nothing is computed to count them."
+    """Floating-point operations of one forward pass, two for each multiply-add; nothing is computed to count them.
+
+    Args:
+        model: any module on images
+        input_size: (C, H, W) of one image
+
+    Returns:
+        additions and multiplications of convolutions and dense layers, one image
+    """
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     meta = {name: value.to("meta") for name, value in model.state_dict(keep_vars=True).items()}
     with ExitStack() as stack:
@@ -115,7 +150,13 @@ def count_flops(
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #3d356b7d
 class LeNet5(ImageModel):
-    "LeNet-5 (LeCun et al. 1998) on 32 x 32 images: two convolutions with pooling, then three dense layers."
+    """LeNet-5 (LeCun et al. 1998) on 32 x 32 images: two convolutions with pooling, then three dense layers.
+
+    Args:
+        num_classes: size of the output
+        in_channels: channels of the image
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -142,7 +183,13 @@ class LeNet5(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #0072b91f
 class AlexNet(ImageModel):
-    "AlexNet (Krizhevsky, Sutskever and Hinton 2012) in the one-tower form that torchvision publishes weights for."
+    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) in the one-tower form that torchvision publishes weights for.
+
+    Args:
+        num_classes: size of the output
+        dropout: share of units dropped before each hidden dense layer
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -176,7 +223,16 @@ _VGG_LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19
 
 
 class VGG(ImageModel):
-    "VGG (Simonyan and Zisserman 2014): nothing but 3 x 3 convolutions and five halvings; `ValueError` for another depth."
+    """VGG (Simonyan and Zisserman 2014): nothing but 3 x 3 convolutions and five halvings; `ValueError` for another depth.
+
+    Args:
+        depth: layers with weights: 11, 13, 16 or 19
+        batch_norm: batch normalisation after each convolution
+        num_classes: size of the output
+        init_weights: He's initialisation; False leaves torch's
+        dropout: share of units dropped after each hidden dense layer
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -215,7 +271,13 @@ class VGG(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #958c1d44
 class BasicConv2d(nn.Module):
-    "Convolution, batch normalisation, ReLU: the unit that GoogLeNet is built of."
+    """Convolution, batch normalisation, ReLU: the unit that GoogLeNet is built of.
+
+    Args:
+        in_channels: channels of the input
+        out_channels: channels of the output
+        **kwargs: `kernel_size`, `stride`, `padding` of the convolution
+    """
 
     def __init__(
         self,
@@ -233,7 +295,18 @@ class BasicConv2d(nn.Module):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #3b3fa6ec
 class InceptionBlock(ImageModel):
-    "GoogLeNet's inception (Szegedy et al. 2014): four branches with windows of different size, side by side."
+    """GoogLeNet's inception (Szegedy et al. 2014): four branches with windows of different size, side by side.
+
+    Args:
+        in_channels: channels of the input
+        ch1x1: output channels of the 1 x 1 branch
+        ch3x3red: channels to which the second branch is squeezed first
+        ch3x3: output channels of the second branch
+        ch5x5red: channels to which the third branch is squeezed first
+        ch5x5: output channels of the third branch
+        pool_proj: output channels of the pooling branch
+        conv_block: the unit
+    """
 
     def __init__(
         self,
@@ -263,7 +336,14 @@ class InceptionBlock(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #fa19b43e
 class Fire(nn.Module):
-    "SqueezeNet's module: squeeze to few channels, expand by 1 x 1 and 3 x 3 windows side by side."
+    """SqueezeNet's module: squeeze to few channels, expand by 1 x 1 and 3 x 3 windows side by side.
+
+    Args:
+        inplanes: channels of the input
+        squeeze_planes: channels between
+        expand1x1_planes: output channels of the 1 x 1 windows
+        expand3x3_planes: output channels of the 3 x 3 windows
+    """
 
     def __init__(
         self,
@@ -284,7 +364,14 @@ class Fire(nn.Module):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #67c222d4
 class SqueezeNet(ImageModel):
-    "SqueezeNet (Iandola et al. 2016): AlexNet's accuracy with a fiftieth of its weights; `ValueError` for another version."
+    """SqueezeNet (Iandola et al. 2016): AlexNet's accuracy with a fiftieth of its weights; `ValueError` for another version.
+
+    Args:
+        version: "1_0" or "1_1", which pools earlier and costs less
+        num_classes: size of the output
+        dropout: share of channels dropped before the last convolution
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -335,7 +422,15 @@ def _conv_bn_relu6(in_channels: int, out_channels: int, kernel_size: int, stride
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #1f043d6b
 class InvertedResidual(nn.Module):
-    "MobileNetV2's block: widen by 1 x 1, filter each channel alone, narrow by 1 x 1; add the input where shapes allow."
+    """MobileNetV2's block: widen by 1 x 1, filter each channel alone, narrow by 1 x 1; add the input where shapes allow.
+
+    Args:
+        inp: channels of the input
+        oup: channels of the output
+        stride: 1 or 2
+        expand_ratio: how many times wider the middle is
+        norm_layer: normalisation of so many channels
+    """
 
     def __init__(
         self,
@@ -363,7 +458,18 @@ _MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6,
 
 
 class MobileNetV2(ImageModel):
-    "MobileNetV2 (Sandler et al. 2018): depthwise separable convolutions in inverted residuals."
+    """MobileNetV2 (Sandler et al. 2018): depthwise separable convolutions in inverted residuals.
+
+    Args:
+        num_classes: size of the output
+        width_mult: factor on all widths
+        inverted_residual_setting: rows (expand_ratio, channels, repeats, stride)
+        round_nearest: widths are multiples of it
+        block: what is repeated
+        norm_layer: normalisation of so many channels
+        dropout: share of features dropped before the output
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -396,7 +502,15 @@ class MobileNetV2(ImageModel):
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #a26a00b0
 class DenseNetwork(ImageModel):
-    "Only dense layers, each with ReLU and dropout: the network that knows nothing of neighbouring pixels."
+    """Only dense layers, each with ReLU and dropout: the network that knows nothing of neighbouring pixels.
+
+    Args:
+        in_features: numbers in an image, C x H x W
+        hidden: units of each hidden layer
+        num_classes: size of the output
+        dropout: share of units dropped after each hidden layer
+        weights: as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,

@@ -87,7 +87,19 @@ def augment_batch(
     color: float = 0.0,                        # brightness, contrast and saturation change by up to so much, in [0, 1]
     generator: torch.Generator | None = None,  # of the images' device; by default torch's own
 ) -> Tensor:                                   # (N, C, H, W), channels last in memory
-    "A variation of each image, drawn for each alone; `ValueError` for amounts out of range, or colours of bytes."
+    """A variation of each image, drawn for each alone; `ValueError` for amounts out of range, or colours of bytes.
+
+    Args:
+        images: (N, C, H, W) float; for `color` RGB in [0, 1]
+        shift: move by up to so many pixels each way, 0 ... min(H, W) - 1
+        flip: probability of a mirror image, in [0, 1]
+        cutout: side of the hidden square, pixels; its centre is anywhere in the image
+        color: brightness, contrast and saturation change by up to so much, in [0, 1]
+        generator: of the images' device; by default torch's own
+
+    Returns:
+        (N, C, H, W), channels last in memory
+    """
     n, _, h, w = images.shape
     if cutout or color:  # both compute with intensities
         _require_floats(images)
@@ -109,7 +121,18 @@ def mixup(
     alpha: float = 0.2,                        # > 0; near 0 hardly any mixing, 1 all shares equally often
     generator: torch.Generator | None = None,  # by default torch's own
 ) -> tuple[Tensor, Tensor]:                    # images (N, C, H, W), label shares (N, K) which add up to 1
-    "Mix each image and label with its neighbour in the batch by one share for all (Zhang et al., 2018); `ValueError` for bad arguments."
+    """Mix each image and label with its neighbour in the batch by one share for all (Zhang et al., 2018); `ValueError` for bad arguments.
+
+    Args:
+        images: (N, C, H, W) float
+        labels: (N,) long, class numbers
+        num_classes: K
+        alpha: > 0; near 0 hardly any mixing, 1 all shares equally often
+        generator: by default torch's own
+
+    Returns:
+        images (N, C, H, W), label shares (N, K) which add up to 1
+    """
     if alpha <= 0:
         raise ValueError(f"alpha must be above 0, not {alpha}")
     if len(images) != len(labels) or labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
@@ -121,7 +144,11 @@ def mixup(
 
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #7f4885d8
 class MultiView(nn.Module):
-    "A model's mean logits over six views of each image: moved by a pixel to two sides, or not, each with its mirror image."
+    """A model's mean logits over six views of each image: moved by a pixel to two sides, or not, each with its mirror image.
+
+    Args:
+        model: images (N, C, H, W) -> logits (N, K)
+    """
 
     def __init__(
         self,
@@ -134,7 +161,14 @@ class MultiView(nn.Module):
         self,
         x: Tensor,  # (N, C, H, W)
     ) -> Tensor:    # (N, K) logits; the unmoved views count twice
-        "The weighted mean."
+        """The weighted mean.
+
+        Args:
+            x: (N, C, H, W)
+
+        Returns:
+            (N, K) logits; the unmoved views count twice
+        """
         logits = x.new_zeros(())
         for shift, weight in ((0, 0.25), (-1, 0.125), (1, 0.125)):
             to = torch.full((len(x),), shift, device=x.device)
@@ -144,7 +178,13 @@ class MultiView(nn.Module):
 
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #cdcc6031
 class Augmented:
-    "A loader whose images vary anew in every epoch."
+    """A loader whose images vary anew in every epoch.
+
+    Args:
+        loader: batches (images (B, C, H, W), labels (B, ...)); what can be told the epoch is told
+        seed: of the variations, together with the epoch's number
+        **variations: `shift`, `flip`, `cutout`, `color` of `augment_batch`
+    """
 
     def __init__(
         self,
@@ -157,7 +197,11 @@ class Augmented:
 
     @property
     def batch_sampler(self) -> Any:  # None where it has none
-        "The wrapped DataLoader's, so that whoever asks for the state of its random numbers finds it."
+        """The wrapped DataLoader's, so that whoever asks for the state of its random numbers finds it.
+
+        Returns:
+            None where it has none
+        """
         return getattr(self.loader, "batch_sampler", None)
 
     def __len__(self) -> int:
@@ -167,7 +211,11 @@ class Augmented:
         self,
         epoch: int,  # number of the next pass, from 0
     ) -> None:
-        "Choose the epoch, hence the variations, of the next pass, here and in the wrapped loader or its sampler."
+        """Choose the epoch, hence the variations, of the next pass, here and in the wrapped loader or its sampler.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
         self.epoch = epoch
         for part in (self.loader, self.batch_sampler, getattr(self.batch_sampler, "sampler", None)):
             if part is not None and hasattr(part, "set_epoch"):
@@ -178,7 +226,15 @@ class Augmented:
         rank: int,   # this process, 0 to world - 1
         world: int,  # number of processes
     ) -> "Augmented":  # of every varied batch the examples rank, rank + world, ...
-        "What one of several processes loads; all together see, example for example, what one process would."
+        """What one of several processes loads; all together see, example for example, what one process would.
+
+        Args:
+            rank: this process, 0 to world - 1
+            world: number of processes
+
+        Returns:
+            of every varied batch the examples rank, rank + world, ...
+        """
         mine = copy.copy(self)
         mine.part = slice(rank, None, world)
         return mine

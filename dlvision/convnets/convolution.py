@@ -31,7 +31,14 @@ def _pair(value: int | Sequence[int], name: str, least: int) -> tuple[int, int]:
 # %% ../../nbs/3_convnets/31_convolution.ipynb #d0f22445
 @dataclass(init=False)
 class Window:
-    "How a kernel moves over an image, in pairs (rows, columns); `ValueError` for what is no such number."
+    """How a kernel moves over an image, in pairs (rows, columns); `ValueError` for what is no such number.
+
+    Args:
+        kernel_size: taps, at least 1; an int stands for two
+        stride: pixels from one position to the next, at least 1
+        padding: border added on each side, pixels
+        dilation: pixels from one tap to the next, at least 1
+    """
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -58,7 +65,14 @@ class Window:
         self,
         size: Sequence[int],  # (H, W) of the image, without padding
     ) -> tuple[int, int]:     # rows and columns of the output
-        "How many positions the window has on an image of `size`; `ValueError` where it does not fit."
+        """How many positions the window has on an image of `size`; `ValueError` where it does not fit.
+
+        Args:
+            size: (H, W) of the image, without padding
+
+        Returns:
+            rows and columns of the output
+        """
         padded = [n + 2 * p for n, p in zip(size, self.padding)]
         if any(n < k for n, k in zip(padded, self.span)):
             raise ValueError(f"input {tuple(size)}, {tuple(padded)} with padding, is smaller than the kernel: {self.span}")
@@ -75,7 +89,15 @@ def im2col(
     x: Tensor,       # (N, C, H, W)
     window: Window,  # what slides over it
 ) -> Tensor:         # (N, C, rows, columns, kernel rows, kernel columns), a view of the zero-padded input
-    "The pixels under each position of `window`; `ValueError` where `x` is no batch or smaller than the window."
+    """The pixels under each position of `window`; `ValueError` where `x` is no batch or smaller than the window.
+
+    Args:
+        x: (N, C, H, W)
+        window: what slides over it
+
+    Returns:
+        (N, C, rows, columns, kernel rows, kernel columns), a view of the zero-padded input
+    """
     _check_batch(x)
     window.positions(x.shape[2:])
     (ph, pw), (dh, dw) = window.padding, window.dilation
@@ -88,7 +110,16 @@ def col2im(
     window: Window,         # the window they were seen through
     size: Sequence[int],    # (H, W) of the image, without padding
 ) -> Tensor:                # (N, C, H, W)
-    "Add every entry to the pixel that `im2col` took it from: the adjoint of `im2col`."
+    """Add every entry to the pixel that `im2col` took it from: the adjoint of `im2col`.
+
+    Args:
+        columns: (N, C, rows, columns, kernel rows, kernel columns)
+        window: the window they were seen through
+        size: (H, W) of the image, without padding
+
+    Returns:
+        (N, C, H, W)
+    """
     n, c, rows, cols, kh, kw = columns.shape
     (sh, sw), (ph, pw), (dh, dw) = window.stride, window.padding, window.dilation
     image = columns.new_zeros(n, c, size[0] + 2 * ph, size[1] + 2 * pw)
@@ -162,7 +193,20 @@ def conv2d(
     dilation: int | tuple[int, int] = 1, # pixels from one tap to the next
     groups: int = 1,                     # parts of the channels that do not see each other
 ) -> Tensor:                             # (N, F, rows, columns)
-    "Correlate every image with every kernel; `ValueError` where channels, groups or sizes do not fit."
+    """Correlate every image with every kernel; `ValueError` where channels, groups or sizes do not fit.
+
+    Args:
+        x: (N, C, H, W)
+        weight: (F, C / groups, kernel rows, kernel columns)
+        bias: (F,)
+        stride: pixels from one window to the next
+        padding: zeros added on each side
+        dilation: pixels from one tap to the next
+        groups: parts of the channels that do not see each other
+
+    Returns:
+        (N, F, rows, columns)
+    """
     _check_channels(x, weight, bias, groups, weight.shape[1] * groups, len(weight))
     window, size = Window(tuple(weight.shape[2:]), stride, padding, dilation), x.shape[2:]
     return _Weighted.apply(x, weight, bias,
@@ -181,7 +225,21 @@ def conv_transpose2d(
     groups: int = 1,                           # parts of the channels that do not see each other
     dilation: int | tuple[int, int] = 1,       # pixels from one tap to the next
 ) -> Tensor:                                   # (N, F, rows, columns)
-    "Stamp the kernel on the output for every input value; `ValueError` where channels, groups or sizes do not fit."
+    """Stamp the kernel on the output for every input value; `ValueError` where channels, groups or sizes do not fit.
+
+    Args:
+        x: (N, C, H, W)
+        weight: (C, F / groups, kernel rows, kernel columns)
+        bias: (F,)
+        stride: pixels from one stamp to the next
+        padding: pixels cut off on each side
+        output_padding: rows and columns added at the end, less than the stride
+        groups: parts of the channels that do not see each other
+        dilation: pixels from one tap to the next
+
+    Returns:
+        (N, F, rows, columns)
+    """
     _check_channels(x, weight, bias, groups, len(weight), weight.shape[1] * groups)
     window, extra = Window(tuple(weight.shape[2:]), stride, padding, dilation), _pair(output_padding, "output_padding", 0)
     if any(e >= s for e, s in zip(extra, window.stride)):
@@ -223,7 +281,18 @@ def avg_pool2d(
     padding: int | tuple[int, int] = 0,          # zeros added on each side, at most half of the kernel
     count_include_pad: bool = True,              # divide by the window's size, or only by its pixels in the image
 ) -> Tensor:                                     # (N, C, rows, columns)
-    "The mean of each window; `ValueError` where the window does not fit."
+    """The mean of each window; `ValueError` where the window does not fit.
+
+    Args:
+        x: (N, C, H, W)
+        kernel_size: window, pixels
+        stride: pixels from one window to the next; by default the kernel size
+        padding: zeros added on each side, at most half of the kernel
+        count_include_pad: divide by the window's size, or only by its pixels in the image
+
+    Returns:
+        (N, C, rows, columns)
+    """
     _check_batch(x)
     window, size = _pool_window(kernel_size, stride, padding), x.shape[2:]
     taps = window.kernel_size
@@ -260,7 +329,19 @@ def max_pool2d(
     dilation: int | tuple[int, int] = 1,         # pixels from one tap to the next
     return_indices: bool = False,                # also say which pixel won
 ) -> Tensor | tuple[Tensor, Tensor]:             # (N, C, rows, columns); and the winners, int64 in [0, H * W)
-    "The largest value in each window; `ValueError` where the window does not fit."
+    """The largest value in each window; `ValueError` where the window does not fit.
+
+    Args:
+        x: (N, C, H, W)
+        kernel_size: window, pixels
+        stride: pixels from one window to the next; by default the kernel size
+        padding: border that never wins, at most half of the kernel
+        dilation: pixels from one tap to the next
+        return_indices: also say which pixel won
+
+    Returns:
+        (N, C, rows, columns); and the winners, int64 in [0, H * W)
+    """
     _check_batch(x)
     indices, size = _winners(x.detach(), _pool_window(kernel_size, stride, padding, dilation)), x.shape[2:]
     values = _Linear.apply(x, lambda x: _pick(x, indices), lambda out: _put(out, indices, size, add=True))
@@ -275,7 +356,19 @@ def max_unpool2d(
     padding: int | tuple[int, int] = 0,          # its padding
     output_size: tuple[int, int] | None = None,  # (H, W); by default the smallest that pools to this size
 ) -> Tensor:                                     # (N, C, H, W), zero where nothing won
-    "Put every value on the pixel that won; `ValueError` where `indices` do not fit."
+    """Put every value on the pixel that won; `ValueError` where `indices` do not fit.
+
+    Args:
+        x: (N, C, rows, columns)
+        indices: of the same shape: the winners that `max_pool2d` returned
+        kernel_size: window of the pooling, pixels
+        stride: its stride; by default the kernel size
+        padding: its padding
+        output_size: (H, W); by default the smallest that pools to this size
+
+    Returns:
+        (N, C, H, W), zero where nothing won
+    """
     window = _pool_window(kernel_size, stride, padding)
     size = output_size or tuple((n - 1) * s + k - 2 * p for n, s, k, p in
                                 zip(x.shape[2:], window.stride, window.kernel_size, window.padding))  # fmt: skip
@@ -290,7 +383,15 @@ def cross_channel_pool(
     x: Tensor,  # (N, C, H, W)
     size: int,  # neighbouring channels to pool, a divisor of C
 ) -> Tensor:    # (N, C / size, H, W)
-    "The maximum over each `size` neighbouring channels at each pixel; `ValueError` where `size` does not divide C."
+    """The maximum over each `size` neighbouring channels at each pixel; `ValueError` where `size` does not divide C.
+
+    Args:
+        x: (N, C, H, W)
+        size: neighbouring channels to pool, a divisor of C
+
+    Returns:
+        (N, C / size, H, W)
+    """
     _check_batch(x)
     n, c, h, w = x.shape
     if size < 1 or c % size:
@@ -329,7 +430,21 @@ def batch_norm2d(
     momentum: float = 0.1,               # share of the batch in the running averages
     eps: float = 1e-5,                   # added to the variance
 ) -> Tensor:                             # (N, C, H, W)
-    "Normalise each channel over batch and pixels; `ValueError` where shapes, or one value a channel, forbid it."
+    """Normalise each channel over batch and pixels; `ValueError` where shapes, or one value a channel, forbid it.
+
+    Args:
+        x: (N, C, H, W)
+        running_mean: (C,), changed in place while training
+        running_var: (C,), changed in place while training
+        weight: (C,) scale; by default 1
+        bias: (C,) shift; by default 0
+        training: use the batch's own mean and variance, and update the running ones
+        momentum: share of the batch in the running averages
+        eps: added to the variance
+
+    Returns:
+        (N, C, H, W)
+    """
     _check_batch(x)
     c = x.shape[1]
     for name, value in dict(running_mean=running_mean, running_var=running_var, weight=weight, bias=bias).items():
@@ -375,7 +490,14 @@ def _windows(layer) -> list[Window]:
 def receptive_field(
     layers: Iterable[Window | nn.Module],  # first layer first; windows, convolutions, poolings, pointwise layers
 ) -> ReceptiveField:                       # size, stride and start, input pixels
-    "What one output of a stack of layers sees of the image; `ValueError` for a layer that is not square or unknown."
+    """What one output of a stack of layers sees of the image; `ValueError` for a layer that is not square or unknown.
+
+    Args:
+        layers: first layer first; windows, convolutions, poolings, pointwise layers
+
+    Returns:
+        size, stride and start, input pixels
+    """
     size, stride, start = 1, 1, 0
     for window in _windows(list(layers)):
         numbers = (window.kernel_size, window.stride, window.padding, window.dilation)

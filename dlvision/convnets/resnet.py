@@ -40,7 +40,14 @@ class ResidualBlock(nn.Module):
         self,
         x: Tensor,  # (N, inplanes, H, W)
     ) -> Tensor:    # (N, planes * expansion, H / stride, W / stride)
-        "F(x), the block's own layers."
+        """F(x), the block's own layers.
+
+        Args:
+            x: (N, inplanes, H, W)
+
+        Returns:
+            (N, planes * expansion, H / stride, W / stride)
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +58,18 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #8f8c16b9
 class BasicBlock(ResidualBlock):
-    "Two 3 x 3 convolutions: the block of ResNet-18 and 34."
+    """Two 3 x 3 convolutions: the block of ResNet-18 and 34.
+
+    Args:
+        inplanes: channels of the input
+        planes: channels of the output
+        stride: step of the first convolution
+        downsample: shortcut where the shape changes
+        groups: only 1: `ValueError` otherwise
+        base_width: only 64: `ValueError` otherwise
+        dilation: only 1: `ValueError` otherwise
+        norm_layer: normalisation of so many channels
+    """
 
     def __init__(
         self,
@@ -85,7 +103,18 @@ class PlainBlock(BasicBlock):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #9949abbb
 class Bottleneck(ResidualBlock):
-    "1 x 1 down, 3 x 3, 1 x 1 up: the block of ResNet-50, 101 and 152, with the stride in the middle as torchvision has it."
+    """1 x 1 down, 3 x 3, 1 x 1 up: the block of ResNet-50, 101 and 152, with the stride in the middle as torchvision has it.
+
+    Args:
+        inplanes: channels of the input
+        planes: a quarter of the channels of the output
+        stride: step of the 3 x 3 convolution
+        downsample: shortcut where the shape changes
+        groups: groups of the 3 x 3 convolution (ResNeXt)
+        base_width: width of the middle for 64 planes (wide ResNet)
+        dilation: of the 3 x 3 convolution
+        norm_layer: normalisation of so many channels
+    """
 
     expansion = 4
 
@@ -147,7 +176,18 @@ torch.fx.wrap("_channels_last")
 
 
 class ResNet(ImageModel):
-    "ResNet (He, Zhang, Ren and Sun 2015) for photographs: a stem that quarters the image, four stages, a dense layer."
+    """ResNet (He, Zhang, Ren and Sun 2015) for photographs: a stem that quarters the image, four stages, a dense layer.
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`
+        layers: blocks in each of the four stages
+        num_classes: size of the output
+        zero_init_residual: let every block start as its shortcut
+        groups: groups of the 3 x 3 convolutions (ResNeXt)
+        width_per_group: width of the middle for 64 planes (wide ResNet)
+        replace_stride_with_dilation: for stages 2 to 4: spread the windows, keep the size
+        norm_layer: normalisation of so many channels; None: BatchNorm2d
+    """
 
     def __init__(
         self,
@@ -196,7 +236,16 @@ def resnet18(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 18 layers with weights
-    "ResNet-18: two basic blocks a stage."
+    """ResNet-18: two basic blocks a stage.
+
+    Args:
+        weights: as `load_pretrained` takes them; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        18 layers with weights
+    """
     return load_pretrained(ResNet(BasicBlock, (2, 2, 2, 2), **kwargs), weights, "resnet18", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #94446616
@@ -206,7 +255,16 @@ def resnet34(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 34 layers with weights
-    "ResNet-34: 3, 4, 6 and 3 basic blocks."
+    """ResNet-34: 3, 4, 6 and 3 basic blocks.
+
+    Args:
+        weights: as `load_pretrained` takes them; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        34 layers with weights
+    """
     return load_pretrained(ResNet(BasicBlock, (3, 4, 6, 3), **kwargs), weights, "resnet34", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #d1f1710d
@@ -216,7 +274,16 @@ def resnet50(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 50 layers with weights
-    "ResNet-50: the 34-layer network with bottlenecks."
+    """ResNet-50: the 34-layer network with bottlenecks.
+
+    Args:
+        weights: as `load_pretrained` takes them; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        50 layers with weights
+    """
     return load_pretrained(ResNet(Bottleneck, (3, 4, 6, 3), **kwargs), weights, "resnet50", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #656777f7
@@ -226,7 +293,16 @@ def resnet101(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 101 layers with weights
-    "ResNet-101: 23 bottlenecks in the third stage."
+    """ResNet-101: 23 bottlenecks in the third stage.
+
+    Args:
+        weights: as `load_pretrained` takes them; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        101 layers with weights
+    """
     return load_pretrained(ResNet(Bottleneck, (3, 4, 23, 3), **kwargs), weights, "resnet101", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #59d2ed5b
@@ -236,12 +312,28 @@ def resnet152(
     progress: bool = True, # show a bar where weights are downloaded
     **kwargs,              # of `ResNet`
 ) -> ResNet:               # 152 layers with weights
-    "ResNet-152: 3, 8, 36 and 3 bottlenecks."
+    """ResNet-152: 3, 8, 36 and 3 bottlenecks.
+
+    Args:
+        weights: as `load_pretrained` takes them; None for random ones
+        progress: show a bar where weights are downloaded
+        **kwargs: of `ResNet`
+
+    Returns:
+        152 layers with weights
+    """
     return load_pretrained(ResNet(Bottleneck, (3, 8, 36, 3), **kwargs), weights, "resnet152", progress)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #6b95fff9
 class _ZeroPad(nn.Module):
-    "A shortcut without weights: every `stride`-th pixel, and half of the new channels as zeros on each side."
+    """A shortcut without weights: every `stride`-th pixel, and half of the new channels as zeros on each side.
+
+    Args:
+        in_channels: channels of the block's input
+        out_channels: channels of its output, more by an even number
+        stride: how much smaller the output is
+        norm_layer: not used: there is nothing to normalise
+    """
 
     def __init__(
         self,
@@ -259,7 +351,15 @@ class _ZeroPad(nn.Module):
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #7e916e83
 class CifarResNet(ImageModel):
-    "The ResNet paper's network for small images: a 3 x 3 stem, three stages of n blocks, 6 n + 2 layers in all."
+    """The ResNet paper's network for small images: a 3 x 3 stem, three stages of n blocks, 6 n + 2 layers in all.
+
+    Args:
+        depth: layers with weights, 6 n + 2: `ValueError` otherwise
+        num_classes: size of the output
+        in_channels: channels of the image
+        width: channels of the first stage, even; doubled twice
+        block: `PlainBlock` for the network without shortcuts
+    """
 
     def __init__(
         self,
@@ -293,7 +393,16 @@ def cifar_resnet(
     weights: Weights | None = None, # a file or a state dict, as `load_pretrained` takes them; None for random ones
     **kwargs,        # of `CifarResNet`
 ) -> CifarResNet:    # the network
-    "A ResNet for 32 x 32 images; it wants them normalised as its weights were trained."
+    """A ResNet for 32 x 32 images; it wants them normalised as its weights were trained.
+
+    Args:
+        depth: layers with weights, 6 n + 2: 20, 32, 44, 56, ...
+        weights: a file or a state dict, as `load_pretrained` takes them; None for random ones
+        **kwargs: of `CifarResNet`
+
+    Returns:
+        the network
+    """
     return load_pretrained(CifarResNet(depth, **kwargs), weights)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #d873bbf5
@@ -321,7 +430,20 @@ def loss_surface(
     steps: int = 21,     # points along each side, odd so that the middle is the network itself
     seed: int = 0,       # gives the two directions
 ) -> tuple[Tensor, Tensor]: # positions (steps,) along a side, and the loss (steps, steps)
-    "The loss around a network, over two random filter-normalised directions (Li et al. 2018), in eval mode."
+    """The loss around a network, over two random filter-normalised directions (Li et al. 2018), in eval mode.
+
+    Args:
+        model: a trained network; it stays as it is, the mode of each of its modules too
+        images: (N, C, H, W)
+        labels: (N,) or whatever `loss` takes
+        loss: of outputs and labels
+        span: the surface reaches from -span to span in both directions
+        steps: points along each side, odd so that the middle is the network itself
+        seed: gives the two directions
+
+    Returns:
+        positions (steps,) along a side, and the loss (steps, steps)
+    """
     if steps < 3 or steps % 2 == 0 or span <= 0:
         raise ValueError(f"an odd number of steps from 3 on and a positive span, not {steps} and {span}")
     generator = torch.Generator().manual_seed(seed)

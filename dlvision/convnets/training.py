@@ -30,7 +30,15 @@ def whitening_filters(
     patches: Tensor,   # (N, D) float, centred; N of at least D
     eps: float = 5e-4, # added to each variance
 ) -> Tensor:           # (D, D), a filter a row, the strongest direction last; repeated where fewer than D directions vary
-    "Filters whose responses to the patches are uncorrelated and of variance 1 (Coates and Ng, 2012)."
+    """Filters whose responses to the patches are uncorrelated and of variance 1 (Coates and Ng, 2012).
+
+    Args:
+        patches: (N, D) float, centred; N of at least D
+        eps: added to each variance
+
+    Returns:
+        (D, D), a filter a row, the strongest direction last; repeated where fewer than D directions vary
+    """
     patches = patches.double()
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = (directions / (variances + eps).sqrt()).T[variances > 1e-6 * variances.max()]
@@ -38,7 +46,13 @@ def whitening_filters(
 
 # %% ../../nbs/3_convnets/35_training.ipynb #f7aaa486
 class ConvGroup(nn.Module):
-    "Convolution, pooling to half the size, and one or two more convolutions, each with batch normalisation and GELU."
+    """Convolution, pooling to half the size, and one or two more convolutions, each with batch normalisation and GELU.
+
+    Args:
+        in_channels: channels of what comes in
+        out_channels: channels of what goes out
+        depth: convolutions, 2 or 3; with 3 a shortcut leads around the last two
+    """
 
     conv1: nn.Module
     conv2: nn.Module
@@ -70,14 +84,28 @@ class ConvGroup(nn.Module):
         self,
         x: Tensor,  # (N, in_channels, H, W)
     ) -> Tensor:    # (N, out_channels, H // 2, W // 2)
-        "The group's output."
+        """The group's output.
+
+        Args:
+            x: (N, in_channels, H, W)
+
+        Returns:
+            (N, out_channels, H // 2, W // 2)
+        """
         x = self.activation(self.norm1(self.pool(self.conv1(x))))
         y = self.activation(self.norm2(self.conv2(x)))
         return y if self.depth == 2 else self.activation(self.norm3(self.conv3(y)) + x)
 
 # %% ../../nbs/3_convnets/35_training.ipynb #96a7abc1
 class FastCIFARNet(ImageModel):
-    "Whitening and three groups of convolutions for small images, after airbench94 (Jordan, 2024); `ValueError` for images below 9 x 9."
+    """Whitening and three groups of convolutions for small images, after airbench94 (Jordan, 2024); `ValueError` for images below 9 x 9.
+
+    Args:
+        num_classes: outputs
+        widths: channels of the groups
+        depths: their convolutions, 2 or 3 each; airbench94 has (2, 2, 2)
+        weights: a file or a state dict, as `load_pretrained` takes them; None for random ones
+    """
 
     def __init__(
         self,
@@ -103,7 +131,11 @@ class FastCIFARNet(ImageModel):
         self,
         images: Tensor, # (N, 3, H, W) RGB in [0, 1], a sample of the training images
     ) -> None:          # nothing
-        "Set normalisation and whitening filters by what the images are like."
+        """Set normalisation and whitening filters by what the images are like.
+
+        Args:
+            images: (N, 3, H, W) RGB in [0, 1], a sample of the training images
+        """
         self.std, self.mean = (s.reshape(3, 1, 1) for s in torch.std_mean(images, (0, 2, 3)))
         patches = nn.functional.unfold((images - self.mean) / self.std, 2).transpose(1, 2).reshape(-1, 12)
         filters = whitening_filters(patches).reshape(12, 3, 2, 2)
@@ -113,14 +145,36 @@ class FastCIFARNet(ImageModel):
         self,
         x: Tensor,  # (N, 3, H, W) RGB in [0, 1]
     ) -> Tensor:    # (N, num_classes) logits
-        "Scores of the classes."
+        """Scores of the classes.
+
+        Args:
+            x: (N, 3, H, W) RGB in [0, 1]
+
+        Returns:
+            (N, num_classes) logits
+        """
         _check_images(x, 3, 9)
         x = self.whiten((x - self.mean) / self.std)
         return self.head(self.layers(x).amax((2, 3)))
 
 # %% ../../nbs/3_convnets/35_training.ipynb #a9e9cb00
 class ProgressiveLoader:
-    "Shuffled, moved and mirrored training batches, in each epoch at a size of its own: shrunk, or windows cut out."
+    """Shuffled, moved and mirrored training batches, in each epoch at a size of its own: shrunk, or windows cut out.
+
+    Args:
+        images: (N, C, H, W) uint8
+        labels: (N,) long
+        sizes: height and width of the images in each epoch, pixels; the last one stays
+        batch_size: images in a batch; a rest that does not fill one is left out
+        windows_from: from this size on a window is cut out; below, the whole is shrunk
+        shift: move whole images by up to so much, rounded to pixels, at least one; 0 for none
+        flip: mirror half of the images in one epoch and the other half in the next
+        cutout: hide a square with sides of this share of the size
+        color: change brightness, contrast and saturation by up to so much, in [0, 1]
+        mixup_alpha: mix neighbours as `mixup` does; 0 for not; then labels are shares (B, K)
+        device: where data and batches live
+        seed: of all that is random
+    """
 
     def __init__(
         self,
@@ -159,7 +213,11 @@ class ProgressiveLoader:
         self,
         epoch: int,  # number of the next pass, from 0
     ) -> None:
-        "Choose the epoch, hence size, order and variations, of the next pass."
+        """Choose the epoch, hence size, order and variations, of the next pass.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
         self.epoch = epoch
 
     def shard(
@@ -167,7 +225,15 @@ class ProgressiveLoader:
         rank: int,   # this process, 0 to world - 1
         world: int,  # number of processes
     ) -> "ProgressiveLoader":  # of every batch the examples rank, rank + world, ...
-        "What one of several processes loads; all together see, example for example, what one process would."
+        """What one of several processes loads; all together see, example for example, what one process would.
+
+        Args:
+            rank: this process, 0 to world - 1
+            world: number of processes
+
+        Returns:
+            of every batch the examples rank, rank + world, ...
+        """
         mine = copy.copy(self)
         mine.part = slice(rank, None, world)
         return mine
@@ -208,7 +274,18 @@ def fast_optimizer(
     bias_lr: float = 0.053, # of the biases, for one image
     head_lr: float = 0.67, # of the head, for one image and outputs of 1
 ) -> Optimizer:            # Muon and SGD as one
-    "The optimizers of airbench94 (Jordan, 2024): Muon on the convolutions, SGD on the rest."
+    """The optimizers of airbench94 (Jordan, 2024): Muon on the convolutions, SGD on the rest.
+
+    Args:
+        model: its convolutions are given norm sqrt(filters), now and after each step
+        batch_size: images in a batch; SGD's rates are meant for the sum over the images of a batch
+        lr: of the convolutions
+        bias_lr: of the biases, for one image
+        head_lr: of the head, for one image and outputs of 1
+
+    Returns:
+        Muon and SGD as one
+    """
     filters = [p for p in model.layers.parameters() if p.ndim == 4]
     biases = [model.whiten.bias] + [p for p in model.layers.parameters() if p.ndim == 1 and p.requires_grad]
     bias_lr, head_lr = bias_lr * batch_size, head_lr * batch_size / model.head.in_features**2
@@ -233,7 +310,14 @@ def _set_norms(
 def fastest_precision(
     device: str | torch.device = "cpu", # where the network will run
 ) -> str:                               # "bf16" or "no", as `Learner` takes it
-    "Time a convolution in bfloat16 and in float32, and name the faster."
+    """Time a convolution in bfloat16 and in float32, and name the faster.
+
+    Args:
+        device: where the network will run
+
+    Returns:
+        "bf16" or "no", as `Learner` takes it
+    """
     def seconds(dtype: torch.dtype) -> float:
         x = torch.randn(64, 64, 15, 15, device=device, dtype=dtype).to(memory_format=torch.channels_last)
         w = torch.randn(64, 64, 3, 3, device=device, dtype=dtype)
@@ -266,7 +350,27 @@ def train_fast(
     seed: int = 0,                                  # of weights, order and variations
     **variations,                                   # `windows_from`, `shift`, `flip`, `cutout`, `color`, `mixup_alpha` of ProgressiveLoader
 ) -> Learner:                                       # trained: `.model`, `.history`, `.evaluate(loader)`, `.predict(loader)`
-    "Train a FastCIFARNet in little time; `ValueError` for other images or labels."
+    """Train a FastCIFARNet in little time; `ValueError` for other images or labels.
+
+    Args:
+        images: (N, 3, H, W) uint8
+        labels: (N,) long, from 0 on
+        sizes: height and width in each epoch, pixels, >= 9
+        batch_size: images in a step
+        label_smoothing: share of each label that all classes get, in [0, 1)
+        widths: channels of the network's groups
+        depths: their convolutions
+        optimizer: model, batch size -> optimizer
+        schedule: share of the steps done -> factor of the learning rates
+        mixed_precision: "bf16", "no"; by default the faster one
+        compile: have torch.compile fuse operations; needs a C++ compiler
+        valid: images and labels to be measured after each epoch
+        seed: of weights, order and variations
+        **variations: `windows_from`, `shift`, `flip`, `cutout`, `color`, `mixup_alpha` of ProgressiveLoader
+
+    Returns:
+        trained: `.model`, `.history`, `.evaluate(loader)`, `.predict(loader)`
+    """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or len(images) != len(labels) or not len(images):
         raise ValueError(f"expected images (N, 3, H, W) uint8 and labels (N,), not {tuple(images.shape)} {images.dtype} and {tuple(labels.shape)}")
     if labels.min() < 0 or not 0 <= label_smoothing < 1:

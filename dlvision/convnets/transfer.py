@@ -53,7 +53,16 @@ def extract_features(
     loader: Iterable,          # batches x or (x, labels, ...)
     layer: str | None = None,  # name of a layer; by default what the head is given
 ) -> tuple[Tensor, Tensor | None]:  # features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
-    "Features of every image, in evaluation mode; `ValueError` for an unknown layer or images that the model does not take."
+    """Features of every image, in evaluation mode; `ValueError` for an unknown layer or images that the model does not take.
+
+    Args:
+        model: any network; its mode is the same afterwards
+        loader: batches x or (x, labels, ...)
+        layer: name of a layer; by default what the head is given
+
+    Returns:
+        features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
+    """
     features, labels, device = [], [], _device(model)
     heard = _find_head(model)[1] if layer is None else find_layer(model, layer)
     for batch in loader:
@@ -126,7 +135,18 @@ def linear_probe(
     folds: int = 5,          # of the cross-validation, at most as many as the rarest class has examples
     seed: int = 0,           # of the folds
 ) -> nn.Linear:              # features (N, F) -> scores (N, K); its attribute `C` is what was used
-    "Logistic regression at its minimum, in float64; `ValueError` where labels and features do not fit."
+    """Logistic regression at its minimum, in float64; `ValueError` where labels and features do not fit.
+
+    Args:
+        features: (N, F), as `extract_features` gives them
+        labels: (N,) class numbers from 0, none left out
+        C: trust in the data; by default chosen by cross-validation, or 1 where a class has one example
+        folds: of the cross-validation, at most as many as the rarest class has examples
+        seed: of the folds
+
+    Returns:
+        features (N, F) -> scores (N, K); its attribute `C` is what was used
+    """
     labels = _check_examples(features, labels)
     if C is not None and not C > 0 or folds < 2:
         raise ValueError(f"C must be positive and folds at least 2, not {C} and {folds}")
@@ -161,7 +181,15 @@ def freeze_until(
     model: nn.Module,  # any network, changed in place
     name: str,         # first layer that is trained, like "layer4" or "features.9"; else `ValueError` with the names there are
 ) -> nn.Module:        # the same network
-    "Keep parameters and statistics of every layer defined before the named one; all others are trained."
+    """Keep parameters and statistics of every layer defined before the named one; all others are trained.
+
+    Args:
+        model: any network, changed in place
+        name: first layer that is trained, like "layer4" or "features.9"; else `ValueError` with the names there are
+
+    Returns:
+        the same network
+    """
     find_layer(model, name)
     frozen = True
     for key, module in model.named_modules():
@@ -299,7 +327,25 @@ def finetune(
     seed: int | None = None,       # of the probe's folds and of training; by default nobody's generators are seeded
     **kwargs: Any,                 # more arguments of `Learner`, like `mixed_precision`
 ) -> Learner:                      # the Learner that did it, with `history` and `model`
-    "Make a linear probe a pretrained network's head and train on from there; `ValueError` for what does not fit."
+    """Make a linear probe a pretrained network's head and train on from there; `ValueError` for what does not fit.
+
+    Args:
+        model: any network with a head, changed in place; what `freeze_until` froze stays
+        train: batches (x, labels), class numbers from 0, none left out; has a length
+        valid: batches that are measured after each epoch
+        epochs: passes over `train`; 0 leaves it at the linear probe
+        lr: how far the first full step moves the features, as a share of their spread
+        head_lr: how far the head's step moves the scores, as a share of `lr` of their spread
+        optimizer: called with parameter groups, each with its "lr", and a rate
+        loss: of scores (N, K) and labels (N,)
+        metrics: name -> f(scores, labels); by default accuracy
+        adapt_norms: batch norms follow the new images' statistics; else they keep their own
+        seed: of the probe's folds and of training; by default nobody's generators are seeded
+        **kwargs: more arguments of `Learner`, like `mixed_precision`
+
+    Returns:
+        the Learner that did it, with `history` and `model`
+    """
     if epochs < 0 or not lr > 0 or not head_lr > 0 or not isinstance(train, Sized):
         raise ValueError(f"a loader with a length, epochs from 0 on, lr and head_lr above 0, not {type(train).__name__}, {epochs}, {lr}, {head_lr}")
     head, features, scores = _put_probe(model, train, seed or 0)

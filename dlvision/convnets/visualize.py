@@ -24,7 +24,14 @@ from .hooks import find_layer, recording, run_model
 def filter_images(
     weight: Tensor,  # (F, C, h, w) weights of a first convolution, C 1 or 3
 ) -> Tensor:         # (F, C, h, w) images in [0, 1]; 0.5 is a weight of zero
-    "Each filter as an image, scaled by its own largest weight; `ValueError` where C is neither 1 nor 3."
+    """Each filter as an image, scaled by its own largest weight; `ValueError` where C is neither 1 nor 3.
+
+    Args:
+        weight: (F, C, h, w) weights of a first convolution, C 1 or 3
+
+    Returns:
+        (F, C, h, w) images in [0, 1]; 0.5 is a weight of zero
+    """
     if weight.ndim != 4 or weight.shape[1] not in (1, 3):
         raise ValueError(f"filters of shape (F, 1, h, w) or (F, 3, h, w) are pictures, not {tuple(weight.shape)}")
     top = weight.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
@@ -80,14 +87,28 @@ def saliency(
     images: Tensor,                      # (N, C, H, W)
     target: int | Tensor | None = None,  # class, or (N,) classes; by default the predicted ones
 ) -> Tensor:                             # (N, H, W), none negative
-    "How strongly each pixel moves the score of a class; `ValueError` for a class or images that the model has not."
+    """How strongly each pixel moves the score of a class; `ValueError` for a class or images that the model has not.
+
+    Args:
+        model: images (N, C, H, W) -> scores (N, K), before the softmax
+        images: (N, C, H, W)
+        target: class, or (N,) classes; by default the predicted ones
+
+    Returns:
+        (N, H, W), none negative
+    """
     images, scores, _ = _forward(model, images)
     (gradient,) = torch.autograd.grad(_score(scores, target), images)
     return gradient.abs().amax(1)
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #498426d6
 class GradCAM:
-    "Grad-CAM (Selvaraju et al. 2017) of any model at any layer with maps."
+    """Grad-CAM (Selvaraju et al. 2017) of any model at any layer with maps.
+
+    Args:
+        model: images (N, C, H, W) -> scores (N, K), before the softmax
+        layer: name of a layer with output (N, F, h, w), usually the last convolution; else `ValueError`
+    """
 
     def __init__(
         self,
@@ -127,7 +148,16 @@ def overlay_heat(
     maps: Tensor,          # (N, h, w) or (h, w) of any size, none negative, as `GradCAM` and `saliency` give them
     opacity: float = 0.8,  # of the hottest place, in [0, 1]; a place without heat stays as the photograph has it
 ) -> Tensor:               # (N, 3, H, W) or (3, H, W) in [0, 1]
-    "Heat over the photograph, each map scaled to its own maximum; `ValueError` for signed maps or shapes that do not fit."
+    """Heat over the photograph, each map scaled to its own maximum; `ValueError` for signed maps or shapes that do not fit.
+
+    Args:
+        images: (N, C, H, W) or (C, H, W) in [0, 1], C 1 or 3
+        maps: (N, h, w) or (h, w) of any size, none negative, as `GradCAM` and `saliency` give them
+        opacity: of the hottest place, in [0, 1]; a place without heat stays as the photograph has it
+
+    Returns:
+        (N, 3, H, W) or (3, H, W) in [0, 1]
+    """
     if images.ndim == 3 and maps.ndim == 2:
         return overlay_heat(images[None], maps[None], opacity)[0]
     _check_heat(images, maps, opacity)
@@ -191,7 +221,19 @@ def top_activations(
     k: int = 9,                # images to keep for each
     batch_size: int = 64,      # images that run through the model at a time
 ) -> dict[int, list[Activation]]:  # for each channel its `k` strongest, strongest first
-    "The images and patches that a feature map likes best; `ValueError` for an unknown layer or channel, or k > N."
+    """The images and patches that a feature map likes best; `ValueError` for an unknown layer or channel, or k > N.
+
+    Args:
+        model: any model on images
+        layer: name of a layer with output (N, F, h, w) or (N, F)
+        images: N images (C, H, W) of one size, on the model's device: a tensor or a dataset
+        channels: numbers of the maps to look at
+        k: images to keep for each
+        batch_size: images that run through the model at a time
+
+    Returns:
+        for each channel its `k` strongest, strongest first
+    """
     if not 1 <= k <= len(images):
         raise ValueError(f"k must be in 1 ... {len(images)}, the number of images, not {k}")
     peaks, channels = [], list(channels)
@@ -243,7 +285,18 @@ def deconvnet(
     channel: int | Tensor | None = None,  # map or class, one or (N,); by default the strongest of each image
     guided: bool = False,                 # guided backpropagation (Springenberg et al. 2014)
 ) -> Tensor:                              # (N, C, H, W) with both signs
-    "Project the strongest unit of a map back to pixels (Zeiler and Fergus 2013); `ValueError` as in `top_activations`."
+    """Project the strongest unit of a map back to pixels (Zeiler and Fergus 2013); `ValueError` as in `top_activations`.
+
+    Args:
+        model: any model with ReLUs
+        images: (N, C, H, W)
+        layer: name of a layer with output (N, F, h, w) or (N, F); by default the model's output
+        channel: map or class, one or (N,); by default the strongest of each image
+        guided: guided backpropagation (Springenberg et al. 2014)
+
+    Returns:
+        (N, C, H, W) with both signs
+    """
     table = dict.fromkeys(_RELUS, partial(_rectify, guided=guided))
     table |= dict.fromkeys((torch.relu_, Tensor.relu_), partial(_rectify, guided=guided, inplace=True))
     images, _, maps = _forward(model, images, layer, mode := _Replaced(table))
@@ -316,7 +369,16 @@ def embed_tsne(
     perplexity: float = 30.0, # neighbours that each point should have
     steps: int = 1000,        # of gradient descent
 ) -> Tensor:                  # (N, 2) places in the plane
-    "Exact t-SNE (van der Maaten and Hinton 2008), deterministic; `ValueError` as in `_joint_probabilities`."
+    """Exact t-SNE (van der Maaten and Hinton 2008), deterministic; `ValueError` as in `_joint_probabilities`.
+
+    Args:
+        features: (N, D) floating-point, N up to a few thousand; computed in this dtype
+        perplexity: neighbours that each point should have
+        steps: of gradient descent
+
+    Returns:
+        (N, 2) places in the plane
+    """
     p, y = _joint_probabilities(features, perplexity).to(features.dtype), _start(features)
     rate, move, gain = max(len(y) / 48, 50.0), torch.zeros_like(y), torch.ones_like(y)
     for step in range(steps):

@@ -39,7 +39,14 @@ PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_fiel
 def photo(
     name: str,  # one of PHOTOS
 ) -> Tensor:    # (3, H, W), or (1, H, W) for a grey one, float32 in [0, 1]
-    "A photograph that scikit-image ships; `ValueError` for one that it does not."
+    """A photograph that scikit-image ships; `ValueError` for one that it does not.
+
+    Args:
+        name: one of PHOTOS
+
+    Returns:
+        (3, H, W), or (1, H, W) for a grey one, float32 in [0, 1]
+    """
     import skimage.data
 
     if name not in PHOTOS:
@@ -58,7 +65,14 @@ def _split(split: str | None, names: tuple = ("train", "test")) -> str | None:
 def digits(
     split: str | None = None,  # "train" (the first 1,297), "test" (the last 500), or None for all 1,797
 ) -> tuple[Tensor, Tensor]:    # images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
-    "Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the original's order."
+    """Handwritten digits (Alpaydin and Kaynak, 1998) from scikit-learn's wheel, in the original's order.
+
+    Args:
+        split: "train" (the first 1,297), "test" (the last 500), or None for all 1,797
+
+    Returns:
+        images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64 in 0 ... 9
+    """
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -69,7 +83,11 @@ def digits(
 
 
 def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
-    "100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel."
+    """100 faces and 100 other crops of photographs (Labeled Faces in the Wild), from scikit-image's wheel.
+
+    Returns:
+        images (200, 1, 25, 25) float32 in [0, 1], labels (200,): 1 a face, 0 none
+    """
     import skimage.data
 
     images = torch.from_numpy(skimage.data.lfw_subset()).float()[:, None]
@@ -77,7 +95,11 @@ def faces() -> tuple[Tensor, Tensor]:  # images (200, 1, 25, 25) float32 in [0, 
 
 # %% ../../nbs/1_images/13_datasets.ipynb #06b96abc
 def checkout() -> Path | None:  # its root; None where the package was installed without one
-    "The clone of the course that this package belongs to."
+    """The clone of the course that this package belongs to.
+
+    Returns:
+        its root; None where the package was installed without one
+    """
     spec = find_spec("dlvision")
     root = Path(str(spec and spec.origin)).resolve().parents[1]
     return root if (root / "settings.ini").exists() else None
@@ -88,7 +110,11 @@ def _cache() -> Path:
 
 
 def data_root() -> Path:  # the folder, which need not exist
-    "Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache."
+    """Where datasets are looked for: `$DLVISION_DATA`, else `data/` in a checkout, else the user's cache.
+
+    Returns:
+        the folder, which need not exist
+    """
     if folder := os.environ.get("DLVISION_DATA"):
         return Path(folder).expanduser()
     root = checkout()
@@ -124,7 +150,14 @@ def _is_whole(path: Path) -> bool:
 def available(
     name: str,  # "mnist", "cifar10", "voc", ..., or a folder or file under `data_root()`
 ) -> bool:      # whether it is there, as far as one sees without reading it
-    "Whether a dataset is on this machine; downloads nothing."
+    """Whether a dataset is on this machine; downloads nothing.
+
+    Args:
+        name: "mnist", "cifar10", "voc", ..., or a folder or file under `data_root()`
+
+    Returns:
+        whether it is there, as far as one sees without reading it
+    """
     if name in ("mnist", "fashion_mnist"):
         return all(_is_whole(place / file) for place in _places(name) for file in _IDX)
     return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in _places(name))
@@ -151,7 +184,12 @@ def why_missing(
     name: str,         # as for `available`
     why: object = "",  # why it could not be downloaded
 ) -> FileNotFoundError:
-    "The one sentence: what is missing, where it was looked for, and how to get it."
+    """The one sentence: what is missing, where it was looked for, and how to get it.
+
+    Args:
+        name: as for `available`
+        why: why it could not be downloaded
+    """
     looked = " or ".join(str(place) for place in _places(name))
     failed = f" and could not be downloaded ({str(why).splitlines()[0].rstrip(':')})" if str(why) else ""
     home, layout = _HOMES.get(name) or _HOMES.get(name.split("/")[0]) or ("", "")
@@ -213,7 +251,15 @@ def mnist(
     split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch what is missing or torn
 ) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    "Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither data nor network."
+    """Handwritten digits (LeCun et al., 1998); `FileNotFoundError` where there is neither data nor network.
+
+    Args:
+        split: "train" (60,000), "test" (10,000), or None for both in this order
+        download: fetch what is missing or torn
+
+    Returns:
+        images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _tensors("mnist", "MNIST", split, download, 10)
 
 
@@ -221,7 +267,15 @@ def fashion_mnist(
     split: str | None = "train",  # "train" (60,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch what is missing or torn
 ) -> tuple[Tensor, Tensor]:       # images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
-    "Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` as for `mnist`."
+    """Clothes in MNIST's format (Xiao et al., 2017); `FileNotFoundError` as for `mnist`.
+
+    Args:
+        split: "train" (60,000), "test" (10,000), or None for both in this order
+        download: fetch what is missing or torn
+
+    Returns:
+        images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _tensors("fashion_mnist", "FashionMNIST", split, download, 10)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #d8749f47
@@ -229,7 +283,12 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 
 class ImageFolder(Dataset):
-    "Images in `folder/<class>/**`, the classes in alphabetical order; errors name the file."
+    """Images in `folder/<class>/**`, the classes in alphabetical order; errors name the file.
+
+    Args:
+        folder: the folder, or its name under `data_root()`, like "ants_bees/train"
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
+    """
 
     def __init__(
         self,
@@ -279,7 +338,15 @@ def image_folder(
     folder: str | Path,                 # the folder, or its name under `data_root()`, like "ants_bees/train"
     transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
 ) -> ImageFolder:                       # items (image, class number)
-    "Your own photographs, one folder a class; `FileNotFoundError` for a folder or class without images."
+    """Your own photographs, one folder a class; `FileNotFoundError` for a folder or class without images.
+
+    Args:
+        folder: the folder, or its name under `data_root()`, like "ants_bees/train"
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
+
+    Returns:
+        items (image, class number)
+    """
     return ImageFolder(folder, transform)
 
 
@@ -287,7 +354,15 @@ def imagenet(
     split: str = "train",               # "train" (1,281,167 images) or "val" (50,000)
     transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
 ) -> ImageFolder:                       # items (image, class number)
-    "ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; to download it takes a login."
+    """ImageNet-1K (Russakovsky et al., 2015) at `imagenet/<split>`; to download it takes a login.
+
+    Args:
+        split: "train" (1,281,167 images) or "val" (50,000)
+        transform: called with the (3, H, W) uint8 image, as `Preset()` is
+
+    Returns:
+        items (image, class number)
+    """
     if not available("imagenet"):
         raise why_missing("imagenet")
     return ImageFolder(f"imagenet/{_split(split, ('train', 'val'))}", transform)
@@ -343,7 +418,15 @@ def cifar10(
     split: str | None = "train",  # "train" (50,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:       # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
-    "Ten classes of things (Krizhevsky, 2009), from the original files or an image folder; else as `mnist`."
+    """Ten classes of things (Krizhevsky, 2009), from the original files or an image folder; else as `mnist`.
+
+    Args:
+        split: "train" (50,000), "test" (10,000), or None for both in this order
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 9
+    """
     return _cifar("cifar10", split, download, 10)
 
 
@@ -351,7 +434,15 @@ def cifar100(
     split: str | None = "train",  # "train" (50,000), "test" (10,000), or None for both in this order
     download: bool = True,        # fetch it where it is missing
 ) -> tuple[Tensor, Tensor]:       # images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
-    "A hundred classes of things (Krizhevsky, 2009), found like `cifar10`."
+    """A hundred classes of things (Krizhevsky, 2009), found like `cifar10`.
+
+    Args:
+        split: "train" (50,000), "test" (10,000), or None for both in this order
+        download: fetch it where it is missing
+
+    Returns:
+        images (N, 3, 32, 32) uint8, labels (N,) int64 in 0 ... 99
+    """
     return _cifar("cifar100", split, download, 100)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #77756e9b
@@ -378,7 +469,18 @@ def voc_detection(
     skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
     transforms: Callable | None = None,        # (image, target) -> (image, target)
 ) -> VocDataset:                               # items: image (3, H, W) in [0, 1], target dict
-    "PASCAL VOC's boxes; `FileNotFoundError` where they are not, `ValueError` for bad files."
+    """PASCAL VOC's boxes; `FileNotFoundError` where they are not, `ValueError` for bad files.
+
+    Args:
+        split: a list in ImageSets/Main, like "train", "val", "trainval"
+        folder: the folder VOC2012 (or like it); found under `data_root()` where None
+        class_names: 0 is background
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+        transforms: (image, target) -> (image, target)
+
+    Returns:
+        items: image (3, H, W) in [0, 1], target dict
+    """
     return VocDataset(_folder("voc", folder), split, class_names, skip_bad, transforms)
 
 
@@ -388,7 +490,17 @@ def voc_segmentation(
     class_names: Sequence[str] = VOC_CLASSES,  # 0 is background
     skip_bad: bool = False,                    # leave out bad items, count them and warn once, instead of raising
 ) -> VocSegmentation:                          # items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
-    "PASCAL VOC's class of every pixel; errors as in `voc_detection`."
+    """PASCAL VOC's class of every pixel; errors as in `voc_detection`.
+
+    Args:
+        split: a list in ImageSets/Segmentation
+        folder: the folder VOC2012 (or like it); found under `data_root()` where None
+        class_names: 0 is background
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+
+    Returns:
+        items: image (3, H, W) in [0, 1], classes (H, W) int64, 255 is void
+    """
     return VocSegmentation(_folder("voc", folder), split, class_names, skip_bad)
 
 # %% ../../nbs/1_images/13_datasets.ipynb #bcf665d2
@@ -400,7 +512,19 @@ def coco_detection(
     transforms: Callable | None = None,      # (image, target) -> (image, target)
     annotations: str | Path | None = None,   # another annotation file, its path as it is or below `folder`
 ) -> CocoDataset:                            # items: image (3, H, W) in [0, 1], target dict
-    "COCO's boxes and masks, or your own as `write_coco` writes them; `ValueError` for bad files."
+    """COCO's boxes and masks, or your own as `write_coco` writes them; `ValueError` for bad files.
+
+    Args:
+        split: the images' folder; annotations/instances_<split>.json belongs to it
+        folder: what holds both; `coco` under `data_root()` where None
+        masks: decode the masks too
+        skip_bad: leave out bad items, count them and warn once, instead of raising
+        transforms: (image, target) -> (image, target)
+        annotations: another annotation file, its path as it is or below `folder`
+
+    Returns:
+        items: image (3, H, W) in [0, 1], target dict
+    """
     root = _folder("coco", folder)
     usual = [root / "annotations" / f"instances_{split}.json", root / "annotations.json"]
     files = [Path(annotations), root / annotations] if annotations else usual

@@ -27,7 +27,14 @@ from torch.utils.data import Dataset
 def encode_mask(
     mask: Tensor,  # (H, W) bool
 ) -> dict:         # {"size": [H, W], "counts": [...]}: lengths of the runs of 0 and 1 in turn, column by column
-    "COCO's uncompressed run-length encoding of a mask."
+    """COCO's uncompressed run-length encoding of a mask.
+
+    Args:
+        mask: (H, W) bool
+
+    Returns:
+        {"size": [H, W], "counts": [...]}: lengths of the runs of 0 and 1 in turn, column by column
+    """
     pixels = mask.cpu().numpy().ravel(order="F")
     ends = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     first = [0] * int(pixels[:1].sum())  # a walk that begins with a one begins with no zeros
@@ -95,7 +102,15 @@ def decode_mask(
     segmentation: dict | list,  # run lengths as from `encode_mask`, COCO's compressed runs, or its polygons
     size: tuple[int, int],      # height and width of the image
 ) -> Tensor:                    # (H, W) bool
-    "Decode a COCO segmentation; `ValueError` where it is empty, malformed, or does not fit the image."
+    """Decode a COCO segmentation; `ValueError` where it is empty, malformed, or does not fit the image.
+
+    Args:
+        segmentation: run lengths as from `encode_mask`, COCO's compressed runs, or its polygons
+        size: height and width of the image
+
+    Returns:
+        (H, W) bool
+    """
     with _naming("segmentation"):
         mask = _draw_mask(_check_mask(segmentation, size), size)
     return mask
@@ -154,7 +169,11 @@ class _ImageDataset(Dataset):
         return self.transforms(image, known) if self.transforms else (image, known)
 
     def check(self) -> "_ImageDataset":  # itself
-        "Read every image now: a bad one raises, or with `skip_bad` is left out."
+        """Read every image now: a bad one raises, or with `skip_bad` is left out.
+
+        Returns:
+            itself
+        """
         before, good = len(self.skipped), []
         for i, item in enumerate(self.items):
             with _naming("", self.skipped if self.skip_bad else None):
@@ -240,7 +259,15 @@ def _voc_object(found: ET.Element, size: tuple[int, int], class_names: Sequence[
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #c4638043
 class VocDataset(DetectionDataset):
-    "Detection in PASCAL VOC's format (Everingham et al., 2010); a `ValueError` names bad file and value."
+    """Detection in PASCAL VOC's format (Everingham et al., 2010); a `ValueError` names bad file and value.
+
+    Args:
+        folder: holds Annotations, JPEGImages and ImageSets
+        split: a list in ImageSets/Main
+        class_names: 0 is background
+        skip_bad: leave out bad objects and images instead of raising
+        transforms: (image, target) -> (image, target)
+    """
 
     shapes = DetectionDataset.shapes | dict(difficult=(), truncated=())
 
@@ -310,7 +337,18 @@ def write_voc(
     class_names: Sequence[str],  # 0 is background
     split: str = "train",        # name of the split
 ) -> Path:                       # the folder VOC2012
-    "Write a dataset in PASCAL VOC's format, images as JPEG; `ValueError` for what could not be read back."
+    """Write a dataset in PASCAL VOC's format, images as JPEG; `ValueError` for what could not be read back.
+
+    Args:
+        folder: where to write; VOCdevkit/VOC2012 is made in it
+        images: (3, H, W) float in [0, 1], or uint8
+        targets: boxes and labels; masks, difficult and truncated where there are any
+        class_names: 0 is background
+        split: name of the split
+
+    Returns:
+        the folder VOC2012
+    """
     root, names, class_names = Path(folder) / "VOCdevkit" / "VOC2012", [], _check_names(class_names)
     for part in "Annotations JPEGImages SegmentationClass ImageSets/Main ImageSets/Segmentation".split():
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -331,7 +369,15 @@ def write_voc(
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #67e60e7a
 class VocSegmentation(_ImageDataset):
-    "Images with a class for every pixel (255 is void) in PASCAL VOC's format; errors as in `VocDataset`."
+    """Images with a class for every pixel (255 is void) in PASCAL VOC's format; errors as in `VocDataset`.
+
+    Args:
+        folder: holds JPEGImages, SegmentationClass and ImageSets
+        split: a list in ImageSets/Segmentation
+        class_names: 0 is background
+        skip_bad: bad images are left out by `check`, instead of raising
+        transforms: (image, classes) -> (image, classes)
+    """
 
     def __init__(
         self,
@@ -399,7 +445,15 @@ def _keypoints(found: Mapping, n: int, room: int) -> list[float]:
 
 # %% ../../nbs/9_workshop/94_annotations.ipynb #5e3c12fd
 class CocoDataset(DetectionDataset):
-    "Detection in the format of COCO (Lin et al., 2014); a `ValueError` names bad file and value."
+    """Detection in the format of COCO (Lin et al., 2014); a `ValueError` names bad file and value.
+
+    Args:
+        images: the folder of the image files
+        annotations: the JSON file
+        masks: hand out masks too
+        skip_bad: leave out bad objects and images instead of raising
+        transforms: (image, target) -> (image, target)
+    """
 
     def __init__(
         self,
@@ -461,7 +515,18 @@ def write_coco(
     class_names: Sequence[str],  # 0 is background
     keypoint_names: Sequence[str] | Mapping[str, Sequence[str]] = (),  # of all classes, or by the class's name; numbered where not given
 ) -> Path:                       # the JSON file
-    "Write a dataset in COCO's format, images without loss; `ValueError` for what could not be read back."
+    """Write a dataset in COCO's format, images without loss; `ValueError` for what could not be read back.
+
+    Args:
+        folder: where to write: images/*.png and annotations.json
+        images: (3, H, W) float in [0, 1], or uint8
+        targets: boxes and labels; masks, keypoints, area, iscrowd and image_id where there are any
+        class_names: 0 is background
+        keypoint_names: of all classes, or by the class's name; numbered where not given
+
+    Returns:
+        the JSON file
+    """
     folder, numbers, class_names = Path(folder), set[int](), _check_names(class_names)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     categories = _coco_categories(class_names, keypoint_names)

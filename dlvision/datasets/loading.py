@@ -75,14 +75,25 @@ class _Epochs:
         self,
         epoch: int,  # number of the next pass, from 0
     ) -> None:
-        "Choose the epoch, hence the order and the augmentation, of the next pass."
+        """Choose the epoch, hence the order and the augmentation, of the next pass.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
         self.epoch = epoch
 
     def batches(
         self,
         start: int = 0,  # number of the first batch wanted
     ) -> Iterator:       # the batches from there on
-        "One pass from a batch on: what a resumed run has left to do."
+        """One pass from a batch on: what a resumed run has left to do.
+
+        Args:
+            start: number of the first batch wanted
+
+        Returns:
+            the batches from there on
+        """
         self.epoch += 1
         return self._batches(self.epoch - 1, start)
 
@@ -91,7 +102,15 @@ class _Epochs:
         rank: int,          # number of the process, from 0
         world_size: int,    # how many there are
     ) -> Any:               # a loader of the same kind, with as many batches for each process
-        "A loader over the same data that yields the part of process `rank`."
+        """A loader over the same data that yields the part of process `rank`.
+
+        Args:
+            rank: number of the process, from 0
+            world_size: how many there are
+
+        Returns:
+            a loader of the same kind, with as many batches for each process
+        """
         if not 0 <= rank < world_size:
             raise ValueError(f"no process {rank} among {world_size}; they count from 0")
         part = copy.copy(self)
@@ -122,7 +141,21 @@ class _TensorEpochs(_Epochs):
 
 # %% ../../nbs/9_workshop/95_loading.ipynb #a2d20d4c
 class TensorLoader(_TensorEpochs):
-    "Batches of a dataset that lives on the device as uint8, shuffled, cropped, flipped and normalised there."
+    """Batches of a dataset that lives on the device as uint8, shuffled, cropped, flipped and normalised there.
+
+    Args:
+        images: (N, C, H, W) uint8
+        labels: (N, ...) what goes with each image
+        batch_size: images in a batch
+        shuffle: new order every epoch
+        crop: pad by so many pixels of black, then cut at random
+        flip: mirror left to right with probability one half
+        mean: of each channel, in [0, 1]; subtracted
+        std: of each channel; divided by
+        drop_last: leave out a last batch that is not full
+        device: where the data and the batches live
+        seed: of order, crops and flips, together with the epoch's number
+    """
 
     def __init__(
         self,
@@ -183,7 +216,16 @@ def write_shards(
     samples: Iterable[Mapping],  # each a dict of endings and contents: {"jpg": bytes or (3, H, W) uint8, "cls": 3}
     per_shard: int = 1000,       # samples in a tar file
 ) -> list[Path]:                 # the tar files
-    "Write any number of samples as tar files in WebDataset's form, holding one sample at a time in memory."
+    """Write any number of samples as tar files in WebDataset's form, holding one sample at a time in memory.
+
+    Args:
+        folder: where to write shard-000000.tar, ... and shards.json
+        samples: each a dict of endings and contents: {"jpg": bytes or (3, H, W) uint8, "cls": 3}
+        per_shard: samples in a tar file
+
+    Returns:
+        the tar files
+    """
     if per_shard < 1:
         raise ValueError(f"{per_shard} samples in a shard; at least 1 is expected")
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -229,7 +271,14 @@ def _files(stream: Any) -> Iterator[tuple[str, str, bytes]]:
 def read_shard(
     source: str | Path,  # a tar file, or its http address
 ) -> Iterator[dict]:     # of each sample "__key__", "__url__", and the bytes of its files by their endings
-    "The samples of a tar file in WebDataset's form, one by one; `ValueError` names a file that is not whole."
+    """The samples of a tar file in WebDataset's form, one by one; `ValueError` names a file that is not whole.
+
+    Args:
+        source: a tar file, or its http address
+
+    Returns:
+        of each sample "__key__", "__url__", and the bytes of its files by their endings
+    """
     sample: dict[str, Any] = {}
     with _open(source) as stream:
         files = _files(_Counted(stream))
@@ -253,7 +302,16 @@ def shuffle_stream(
     size: int,          # items that the buffer holds; 1 keeps the order
     seed: object = 0,   # of the order
 ) -> Iterator:          # the same items; none comes more than `size` - 1 places early
-    "Mix a stream that is too long to hold: for each new item put out one of the buffer's at random."
+    """Mix a stream that is too long to hold: for each new item put out one of the buffer's at random.
+
+    Args:
+        stream: items in any order
+        size: items that the buffer holds; 1 keeps the order
+        seed: of the order
+
+    Returns:
+        the same items; none comes more than `size` - 1 places early
+    """
     rng, buffer = random.Random(str(seed)), []
     for item in stream:
         buffer.append(item)
@@ -323,7 +381,14 @@ class _Decoded(_Shards):
         self,
         sample: dict,  # as `read_shard` gives it
     ) -> Any:          # what `default_collate` puts together; here image and class
-        "Image and class; a subclass may want the caption instead. `ValueError` names shard and sample."
+        """Image and class; a subclass may want the caption instead. `ValueError` names shard and sample.
+
+        Args:
+            sample: as `read_shard` gives it
+
+        Returns:
+            what `default_collate` puts together; here image and class
+        """
         where = f"{sample['__url__']}, sample {sample['__key__']!r}"
         ending = next((e for e in ("jpg", "jpeg", "png", "webp") if e in sample), "")
         if not ending or not sample.get("cls", b"").strip().isdigit():
@@ -353,7 +418,17 @@ def _collate(waiting: list[Future]) -> Any:
 
 # %% ../../nbs/9_workshop/95_loading.ipynb #59ff5b31
 class ShardLoader(_Decoded):
-    "Batches from a stream of tar files, which need not fit on any disk, mixed through a buffer."
+    """Batches from a stream of tar files, which need not fit on any disk, mixed through a buffer.
+
+    Args:
+        shards: a folder of tar files, or paths and http addresses of some
+        batch_size: samples in a batch
+        buffer: samples that are mixed; 0 keeps the order
+        transform: called with each (3, H, W) uint8 image, as `Preset()` is
+        workers: threads that decode ahead; they do not change the order
+        drop_last: leave out a last batch that is not full
+        seed: of the order, together with the epoch's number
+    """
 
     def __init__(
         self,

@@ -30,7 +30,16 @@ def uniform(
     index: Tensor,    # (B,) int64, the items' numbers
     count: int,       # numbers for each item
 ) -> Tensor:          # (B, count) float64 in [0, 1)
-    "Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash."
+    """Random numbers that depend on (seed, item, position) alone: SplitMix64 (Steele et al., 2014) as a hash.
+
+    Args:
+        seed: of the whole dataset, from -2**63 to 2**63 - 1
+        index: (B,) int64, the items' numbers
+        count: numbers for each item
+
+    Returns:
+        (B, count) float64 in [0, 1)
+    """
     start = _mix(_mix(torch.tensor(seed) + _GOLDEN) ^ (index[:, None] * _GOLDEN))
     return ((_mix(start + torch.arange(count) * _GOLDEN) >> 11) & (2**53 - 1)).double() / 2**53
 
@@ -299,7 +308,14 @@ class _Drawn(Dataset):
         self,
         indices: Sequence[int] | Tensor,  # (B,) numbers of scenes; negative ones count from the end
     ) -> tuple[Tensor, list[dict]]:       # images (B, 3, S, S) in [0, 1], and a target for each
-        "Draw many scenes; `IndexError` for one outside, `ValueError` for numbers that are not whole."
+        """Draw many scenes; `IndexError` for one outside, `ValueError` for numbers that are not whole.
+
+        Args:
+            indices: (B,) numbers of scenes; negative ones count from the end
+
+        Returns:
+            images (B, 3, S, S) in [0, 1], and a target for each
+        """
         index, targets = torch.as_tensor(indices, device="cpu").reshape(-1), []
         if len(index) and (index.is_floating_point() or index.dtype == torch.bool):
             raise ValueError(f"scenes have whole numbers, not {index[:4].tolist()}")
@@ -314,7 +330,23 @@ class _Drawn(Dataset):
 
 # %% ../../nbs/9_workshop/93_shapes.ipynb #2d15226f
 class Shapes(_Drawn):
-    "Coloured shapes with boxes, masks, labels, keypoints, captions; scene i is the same in any order."
+    """Coloured shapes with boxes, masks, labels, keypoints, captions; scene i is the same in any order.
+
+    Args:
+        n: scenes; as many as you like, since none is kept
+        size: height and width, pixels, at least 16
+        seed: another seed, other scenes
+        max_objects: objects in a scene, at most
+        min_objects: and at least, as far as `occlusion` leaves room for them
+        classes: shapes to draw, all six by default; labels stay the same
+        viewpoint: rotation by up to 180 degrees either way, foreshortening to one half
+        illumination: brightness by up to a half, and a gradient of it across the scene
+        deformation: bending
+        occlusion: the share of an object that nearer ones may cover
+        scale: spread of diameters: 0 gives 0.35 of the image, 1 from 0.15 to 0.55
+        clutter: texture and strokes in the background
+        variation: within a class: shade, proportions, stripes
+    """
     class_names, keypoint_names = ["background", *SHAPES], ["top", "right", "bottom", "left"]
 
     def __init__(

@@ -41,7 +41,17 @@ def correlate2d(
     padding: str = "same",            # "same" keeps the size and needs odd h and w, "valid" stays inside the image
     padding_mode: str = "symmetric",  # how "same" goes on: zeros, replicate, circular, reflect or symmetric
 ) -> Tensor:                          # (..., H, W), or (..., H - h + 1, W - w + 1) where valid
-    "Slide `kernel` over `image` and add up the products; `ValueError` for sizes that do not fit or unknown padding."
+    """Slide `kernel` over `image` and add up the products; `ValueError` for sizes that do not fit or unknown padding.
+
+    Args:
+        image: (..., H, W) floats
+        kernel: (h, w) weights; no gradient flows to them
+        padding: "same" keeps the size and needs odd h and w, "valid" stays inside the image
+        padding_mode: how "same" goes on: zeros, replicate, circular, reflect or symmetric
+
+    Returns:
+        (..., H, W), or (..., H - h + 1, W - w + 1) where valid
+    """
     if kernel.ndim != 2 or padding not in ("same", "valid") or not image.is_floating_point():
         raise ValueError(f"cannot correlate {image.dtype} with a kernel {tuple(kernel.shape)} and padding {padding!r}")
     h, w = kernel.shape
@@ -66,14 +76,31 @@ def convolve2d(
     padding: str = "same",            # "same" or "valid", as in `correlate2d`
     padding_mode: str = "symmetric",  # how "same" goes on, as in `correlate2d`
 ) -> Tensor:                          # (..., H, W), or (..., H - h + 1, W - w + 1) where valid
-    "Correlate with the kernel turned by 180 degrees; `ValueError` as in `correlate2d`."
+    """Correlate with the kernel turned by 180 degrees; `ValueError` as in `correlate2d`.
+
+    Args:
+        image: (..., H, W) floats
+        kernel: (h, w) weights; no gradient flows to them
+        padding: "same" or "valid", as in `correlate2d`
+        padding_mode: how "same" goes on, as in `correlate2d`
+
+    Returns:
+        (..., H, W), or (..., H - h + 1, W - w + 1) where valid
+    """
     return correlate2d(image, kernel.flip(-2, -1), padding, padding_mode)
 
 # %% ../../nbs/1_images/12_filters.ipynb #901b21ef
 def box_kernel(
     kernel_size: int, # rows and columns, k
 ) -> Tensor:          # (k, k) equal weights that add up to 1
-    "Kernel of the mean; `ValueError` for a size below 1."
+    """Kernel of the mean; `ValueError` for a size below 1.
+
+    Args:
+        kernel_size: rows and columns, k
+
+    Returns:
+        (k, k) equal weights that add up to 1
+    """
     if kernel_size < 1:
         raise ValueError(f"a kernel has at least 1 x 1 weights, not {kernel_size}")
     return torch.full((kernel_size, kernel_size), 1 / kernel_size**2)
@@ -83,7 +110,15 @@ def gaussian_kernel(
     sigma: float,                    # standard deviation, pixels
     kernel_size: int | None = None,  # rows and columns, k; by default the odd size that reaches 4 sigma
 ) -> Tensor:                         # (k, k) weights that add up to 1
-    "Kernel of the Gaussian, sampled at the pixels; `ValueError` unless sigma > 0 and kernel_size >= 1."
+    """Kernel of the Gaussian, sampled at the pixels; `ValueError` unless sigma > 0 and kernel_size >= 1.
+
+    Args:
+        sigma: standard deviation, pixels
+        kernel_size: rows and columns, k; by default the odd size that reaches 4 sigma
+
+    Returns:
+        (k, k) weights that add up to 1
+    """
     k = 2 * int(4 * sigma + 0.5) + 1 if kernel_size is None else kernel_size
     if not sigma > 0 or k < 1:
         raise ValueError(f"no Gaussian has sigma {sigma} and {k} x {k} weights")
@@ -95,7 +130,14 @@ def gaussian_kernel(
 def separate(
     kernel: Tensor,            # (h, w) weights
 ) -> tuple[Tensor, Tensor]:    # column (h, 1) and row (1, w), whose product is the kernel
-    "Split a kernel of rank 1 into column and row; `ValueError` where its rank is higher."
+    """Split a kernel of rank 1 into column and row; `ValueError` where its rank is higher.
+
+    Args:
+        kernel: (h, w) weights
+
+    Returns:
+        column (h, 1) and row (1, w), whose product is the kernel
+    """
     u, strength, v = torch.linalg.svd(kernel.double(), full_matrices=False)
     if (strength[1:2] > 1e-5 * strength[0]).any():
         raise ValueError(f"not separable: its singular values are {strength.tolist()}")
@@ -109,7 +151,17 @@ def correlate_separable(
     padding: str = "same",            # "same" or "valid", as in `correlate2d`
     padding_mode: str = "symmetric",  # how "same" goes on, as in `correlate2d`
 ) -> Tensor:                          # what `correlate2d` returns
-    "Correlate in two passes, h + w products a pixel; `ValueError` where `separate` or `correlate2d` has one."
+    """Correlate in two passes, h + w products a pixel; `ValueError` where `separate` or `correlate2d` has one.
+
+    Args:
+        image: (..., H, W) floats
+        kernel: (h, w) weights of rank 1
+        padding: "same" or "valid", as in `correlate2d`
+        padding_mode: how "same" goes on, as in `correlate2d`
+
+    Returns:
+        what `correlate2d` returns
+    """
     column, row = separate(kernel)
     return correlate2d(correlate2d(image, row, padding, padding_mode), column, padding, padding_mode)
 
@@ -122,7 +174,15 @@ def sobel(
     image: Tensor,                    # (..., H, W) floats
     padding_mode: str = "symmetric",  # how the image goes on, as in `correlate2d`
 ) -> tuple[Tensor, Tensor]:           # x, rising to the right, and y, rising downwards, each (..., H, W); 8 on a unit slope
-    "Derivatives of the intensity along x and y, smoothed; `ValueError` as in `correlate2d`."
+    """Derivatives of the intensity along x and y, smoothed; `ValueError` as in `correlate2d`.
+
+    Args:
+        image: (..., H, W) floats
+        padding_mode: how the image goes on, as in `correlate2d`
+
+    Returns:
+        x, rising to the right, and y, rising downwards, each (..., H, W); 8 on a unit slope
+    """
     return correlate2d(image, _SOBEL, padding_mode=padding_mode), correlate2d(image, _SOBEL.T, padding_mode=padding_mode)
 
 # %% ../../nbs/1_images/12_filters.ipynb #b8437015
@@ -130,7 +190,15 @@ def laplacian(
     image: Tensor,                    # (..., H, W) floats
     padding_mode: str = "symmetric",  # how the image goes on, as in `correlate2d`
 ) -> Tensor:                          # (..., H, W) negative on bright dots, positive on dark ones
-    "Sum of the second derivatives along x and y; `ValueError` as in `correlate2d`."
+    """Sum of the second derivatives along x and y; `ValueError` as in `correlate2d`.
+
+    Args:
+        image: (..., H, W) floats
+        padding_mode: how the image goes on, as in `correlate2d`
+
+    Returns:
+        (..., H, W) negative on bright dots, positive on dark ones
+    """
     return correlate2d(image, _LAPLACE, padding_mode=padding_mode)
 
 # %% ../../nbs/1_images/12_filters.ipynb #f3e8b6d4
@@ -139,6 +207,15 @@ def unsharp_mask(
     sigma: float = 1.0,  # size of the detail, pixels
     amount: float = 1.0, # how much of the detail to add; 0 changes nothing
 ) -> Tensor:             # (..., H, W) clipped to [0, 1]
-    "Sharpen by adding what a Gaussian blur takes away; `ValueError` unless sigma > 0."
+    """Sharpen by adding what a Gaussian blur takes away; `ValueError` unless sigma > 0.
+
+    Args:
+        image: (..., H, W) floats in [0, 1]
+        sigma: size of the detail, pixels
+        amount: how much of the detail to add; 0 changes nothing
+
+    Returns:
+        (..., H, W) clipped to [0, 1]
+    """
     blurred = correlate_separable(image, gaussian_kernel(sigma))
     return torch.lerp(blurred, image, 1 + amount).clamp(0, 1)

@@ -29,7 +29,17 @@ def sample(
     width: int,                            # columns of the image
     supersample: int = 1,                  # points a pixel and axis: 1 looks at its centre, more integrate over its area
 ) -> Tensor:                               # (..., height, width) what each pixel sees
-    "Sample a continuous image on a grid of pixels; `ValueError` for a size below 1."
+    """Sample a continuous image on a grid of pixels; `ValueError` for a size below 1.
+
+    Args:
+        f: intensity at x, y, both (H, W), in [0, 1]: x to the right, y down
+        height: rows of the image
+        width: columns of the image
+        supersample: points a pixel and axis: 1 looks at its centre, more integrate over its area
+
+    Returns:
+        (..., height, width) what each pixel sees
+    """
     if min(height, width, supersample) < 1:
         raise ValueError(f"cannot sample {height} x {width} pixels with {supersample} points each")
     y = (torch.arange(height * supersample) + 0.5) / (height * supersample)
@@ -42,7 +52,15 @@ def quantize(
     image: Tensor,  # any shape, floats in [0, 1]
     bits: int = 8,  # depth: 2**bits levels
 ) -> Tensor:        # same shape; every value a multiple of 1 / (2**bits - 1)
-    "Round to the nearest of 2**bits intensity levels; `ValueError` for fewer than one bit, or integers."
+    """Round to the nearest of 2**bits intensity levels; `ValueError` for fewer than one bit, or integers.
+
+    Args:
+        image: any shape, floats in [0, 1]
+        bits: depth: 2**bits levels
+
+    Returns:
+        same shape; every value a multiple of 1 / (2**bits - 1)
+    """
     _require_floats(image)
     if bits < 1:
         raise ValueError(f"a pixel needs at least 1 bit, not {bits}")
@@ -56,7 +74,17 @@ def storage_bytes(
     channels: int = 1,  # 1 for grey, 3 for RGB
     bits: int = 8,      # bits of one value
 ) -> int:               # bytes, without compression or header
-    "Bytes that a raw image takes, its bits packed; `ValueError` for a negative number."
+    """Bytes that a raw image takes, its bits packed; `ValueError` for a negative number.
+
+    Args:
+        height: rows
+        width: columns
+        channels: 1 for grey, 3 for RGB
+        bits: bits of one value
+
+    Returns:
+        bytes, without compression or header
+    """
     if min(height, width, channels, bits) < 0:
         raise ValueError(f"cannot store {height} x {width} pixels of {channels} x {bits} bits")
     return -(-height * width * channels * bits // 8)
@@ -66,7 +94,15 @@ def psnr(
     image: Tensor,      # any shape, floats in [0, 1]
     reference: Tensor,  # the same shape: what `image` should be
 ) -> float:             # decibels; infinite where the two are equal
-    "Peak signal-to-noise ratio of `image`; `ValueError` where the shapes differ, or for integers."
+    """Peak signal-to-noise ratio of `image`; `ValueError` where the shapes differ, or for integers.
+
+    Args:
+        image: any shape, floats in [0, 1]
+        reference: the same shape: what `image` should be
+
+    Returns:
+        decibels; infinite where the two are equal
+    """
     _require_floats(image, reference)
     if image.shape != reference.shape:
         raise ValueError(f"an image of {tuple(image.shape)} against a reference of {tuple(reference.shape)}")
@@ -95,7 +131,15 @@ def bayer_mosaic(
     image: Tensor,          # (..., 3, H, W) RGB in [0, 1]
     pattern: str = "RGGB",  # colours of the first 2 x 2 pixels, row by row
 ) -> Tensor:                # (..., H, W) what a sensor behind colour filters records
-    "Keep one colour of each pixel, as a camera does; `ValueError` for another shape or pattern."
+    """Keep one colour of each pixel, as a camera does; `ValueError` for another shape or pattern.
+
+    Args:
+        image: (..., 3, H, W) RGB in [0, 1]
+        pattern: colours of the first 2 x 2 pixels, row by row
+
+    Returns:
+        (..., H, W) what a sensor behind colour filters records
+    """
     _channels(image, 3)
     return (image * _bayer_masks(pattern, image)).sum(-3)
 
@@ -111,7 +155,15 @@ def demosaic_bilinear(
     mosaic: Tensor,         # (..., H, W) in [0, 1], one colour a pixel; H, W >= 2
     pattern: str = "RGGB",  # colours of the first 2 x 2 pixels, row by row
 ) -> Tensor:                # (..., 3, H, W) RGB; what was measured is kept
-    "Fill in the two missing colours of each pixel from its neighbours; `ValueError` below 2 x 2 pixels, or for integers."
+    """Fill in the two missing colours of each pixel from its neighbours; `ValueError` below 2 x 2 pixels, or for integers.
+
+    Args:
+        mosaic: (..., H, W) in [0, 1], one colour a pixel; H, W >= 2
+        pattern: colours of the first 2 x 2 pixels, row by row
+
+    Returns:
+        (..., 3, H, W) RGB; what was measured is kept
+    """
     _require_floats(mosaic)
     if mosaic.ndim < 2 or min(mosaic.shape[-2:]) < 2:
         raise ValueError(f"a mosaic of {tuple(mosaic.shape)} lacks a colour; 2 x 2 is the least")
@@ -124,7 +176,15 @@ def rgb_to_gray(
     image: Tensor,                                                   # (..., 3, H, W) RGB in [0, 1]
     weights: tuple[float, float, float] = (0.2125, 0.7154, 0.0721),  # of red, green and blue; Rec. 709's by default
 ) -> Tensor:                                                         # (..., 1, H, W) in [0, 1]
-    "Intensity as the eye weighs it; `ValueError` for another shape."
+    """Intensity as the eye weighs it; `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) RGB in [0, 1]
+        weights: of red, green and blue; Rec. 709's by default
+
+    Returns:
+        (..., 1, H, W) in [0, 1]
+    """
     _channels(image, 3)
     return _mix(torch.tensor([weights], dtype=torch.float64), image)
 
@@ -137,7 +197,14 @@ def _mix(matrix: Tensor, image: Tensor) -> Tensor:
 def rgb_to_hsv(
     image: Tensor,  # (..., 3, H, W) RGB in [0, 1]
 ) -> Tensor:        # (..., 3, H, W) hue, saturation, value in [0, 1]; grey has hue 0, black saturation 0
-    "Hue, saturation and value; `ValueError` for another shape."
+    """Hue, saturation and value; `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) RGB in [0, 1]
+
+    Returns:
+        (..., 3, H, W) hue, saturation, value in [0, 1]; grey has hue 0, black saturation 0
+    """
     red, green, blue = _channels(image, 3)
     value = image.amax(-3)
     chroma = value - image.amin(-3)
@@ -150,7 +217,14 @@ def rgb_to_hsv(
 def hsv_to_rgb(
     image: Tensor,  # (..., 3, H, W) hue, saturation, value in [0, 1]
 ) -> Tensor:        # (..., 3, H, W) RGB in [0, 1]
-    "Inverse of `rgb_to_hsv`; `ValueError` for another shape."
+    """Inverse of `rgb_to_hsv`; `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) hue, saturation, value in [0, 1]
+
+    Returns:
+        (..., 3, H, W) RGB in [0, 1]
+    """
     hue, saturation, value = (c.unsqueeze(-3) for c in _channels(image, 3))
     n = torch.tensor([5.0, 3, 1], dtype=image.dtype, device=image.device).view(3, 1, 1)
     k = (n + 6 * hue) % 6
@@ -160,7 +234,14 @@ def hsv_to_rgb(
 def rgb_to_cmyk(
     image: Tensor,  # (..., 3, H, W) RGB in [0, 1]
 ) -> Tensor:        # (..., 4, H, W) cyan, magenta, yellow, black in [0, 1]; black uses no colour
-    "Shares of ink, with as much black as possible; no printer's profile. `ValueError` for another shape."
+    """Shares of ink, with as much black as possible; no printer's profile. `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) RGB in [0, 1]
+
+    Returns:
+        (..., 4, H, W) cyan, magenta, yellow, black in [0, 1]; black uses no colour
+    """
     _channels(image, 3)
     value = image.amax(-3, keepdim=True)
     inks = (value - image) / value.masked_fill(value == 0, 1)
@@ -170,7 +251,14 @@ def rgb_to_cmyk(
 def cmyk_to_rgb(
     image: Tensor,  # (..., 4, H, W) cyan, magenta, yellow, black in [0, 1]
 ) -> Tensor:        # (..., 3, H, W) RGB in [0, 1]
-    "Inverse of `rgb_to_cmyk`; `ValueError` for another shape."
+    """Inverse of `rgb_to_cmyk`; `ValueError` for another shape.
+
+    Args:
+        image: (..., 4, H, W) cyan, magenta, yellow, black in [0, 1]
+
+    Returns:
+        (..., 3, H, W) RGB in [0, 1]
+    """
     _channels(image, 4)
     return (1 - image[..., :3, :, :]) * (1 - image[..., 3:, :, :])
 
@@ -184,7 +272,14 @@ _LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=torch
 def rgb_to_lab(
     image: Tensor,  # (..., 3, H, W) sRGB in [0, 1]
 ) -> Tensor:        # (..., 3, H, W) L in [0, 100], a and b about -128 to 127
-    "CIE L*a*b* under daylight (D65, 2 degrees); `ValueError` for another shape."
+    """CIE L*a*b* under daylight (D65, 2 degrees); `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) sRGB in [0, 1]
+
+    Returns:
+        (..., 3, H, W) L in [0, 100], a and b about -128 to 127
+    """
     _channels(image, 3)
     light = torch.where(image > 0.04045, ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, image / 12.92)
     xyz = _mix(_XYZ / _WHITE[:, None], light)
@@ -198,7 +293,14 @@ def rgb_to_lab(
 def lab_to_rgb(
     image: Tensor,  # (..., 3, H, W) L in [0, 100], a, b
 ) -> Tensor:        # (..., 3, H, W) sRGB; colours that no screen can show are clipped to [0, 1]
-    "Inverse of `rgb_to_lab`; `ValueError` for another shape."
+    """Inverse of `rgb_to_lab`; `ValueError` for another shape.
+
+    Args:
+        image: (..., 3, H, W) L in [0, 100], a, b
+
+    Returns:
+        (..., 3, H, W) sRGB; colours that no screen can show are clipped to [0, 1]
+    """
     _channels(image, 3)
     offset = torch.tensor([16.0, 0, 0], dtype=image.dtype, device=image.device).view(3, 1, 1)
     response = _mix(_LAB.inverse(), image + offset)
@@ -213,7 +315,16 @@ def stretch_contrast(
     low: float = 0.0,   # quantile that becomes black, in [0, 1]
     high: float = 1.0,  # quantile that becomes white, in [0, 1]
 ) -> Tensor:            # same shape, in [0, 1]; an image of one level only is clipped to [0, 1] and otherwise left alone
-    "Stretch the levels between two quantiles (nearest rank) over [0, 1]; `ValueError` unless 0 <= low < high <= 1."
+    """Stretch the levels between two quantiles (nearest rank) over [0, 1]; `ValueError` unless 0 <= low < high <= 1.
+
+    Args:
+        image: any shape, floats: one image
+        low: quantile that becomes black, in [0, 1]
+        high: quantile that becomes white, in [0, 1]
+
+    Returns:
+        same shape, in [0, 1]; an image of one level only is clipped to [0, 1] and otherwise left alone
+    """
     _require_floats(image)
     if not 0 <= low < high <= 1 or image.numel() == 0:
         raise ValueError(f"cannot stretch {tuple(image.shape)} between the quantiles {low} and {high}")
@@ -225,7 +336,15 @@ def equalize_histogram(
     image: Tensor,    # any shape, floats: one image
     bins: int = 256,  # levels to count in, from its minimum to its maximum
 ) -> Tensor:          # same shape, in [0, 1], with a nearly flat histogram; an image of one level only is left alone
-    "Map every level to the share of pixels up to it; `ValueError` for fewer than 1 bin or an empty image."
+    """Map every level to the share of pixels up to it; `ValueError` for fewer than 1 bin or an empty image.
+
+    Args:
+        image: any shape, floats: one image
+        bins: levels to count in, from its minimum to its maximum
+
+    Returns:
+        same shape, in [0, 1], with a nearly flat histogram; an image of one level only is left alone
+    """
     _require_floats(image)
     if bins < 1 or image.numel() == 0:
         raise ValueError(f"cannot equalize {tuple(image.shape)} in {bins} bins")
@@ -246,7 +365,17 @@ def resize_bilinear(
     width: int,               # new columns
     antialias: bool = False,  # widen the triangle when shrinking, so that no pixel is skipped
 ) -> Tensor:                  # (..., height, width)
-    "Resize by linear interpolation along both axes; `ValueError` for an empty image or size, or integers."
+    """Resize by linear interpolation along both axes; `ValueError` for an empty image or size, or integers.
+
+    Args:
+        image: (..., H, W) floats
+        height: new rows
+        width: new columns
+        antialias: widen the triangle when shrinking, so that no pixel is skipped
+
+    Returns:
+        (..., height, width)
+    """
     _require_floats(image)
     if image.ndim < 2 or min(*image.shape[-2:], height, width) < 1:
         raise ValueError(f"cannot resize {tuple(image.shape)} to {height} x {width}")

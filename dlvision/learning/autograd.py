@@ -15,7 +15,14 @@ from torch.nn import functional
 
 # %% ../../nbs/2_learning/22_backprop.ipynb #4b070c65
 class Node:
-    "A tensor that knows which nodes it was computed from, and how a gradient travels back to each of them."
+    """A tensor that knows which nodes it was computed from, and how a gradient travels back to each of them.
+
+    Args:
+        data: the value, any shape; what is not floating point becomes float32
+        requires_grad: True for a leaf that `backward` shall give a gradient
+        edges: an input, and its `pull`, for each input
+        name: what the node is called in a drawing
+    """
 
     def __init__(
         self,
@@ -40,7 +47,11 @@ class Node:
         return f"{type(self).__name__}({self.name or 'leaf'}, {self.data})"
 
     def graph(self) -> list["Node"]:  # this node last, and every node after its inputs
-        "All nodes with a gradient that this one was computed from."
+        """All nodes with a gradient that this one was computed from.
+
+        Returns:
+            this node last, and every node after its inputs
+        """
         order, done, stack = [], set(), [self]
         while stack:
             waiting = [node for node, _ in stack[-1].edges if node not in done]
@@ -56,7 +67,12 @@ class Node:
         gradient: Tensor | None = None,  # gradient of the loss in this node, shaped like it; 1 where this is the loss
         keep: bool = False,              # leave the gradient on inner nodes too, to look at
     ) -> None:
-        "Add the gradient of each leaf to its `grad`, as torch does. `ValueError` for a gradient of a wrong shape."
+        """Add the gradient of each leaf to its `grad`, as torch does. `ValueError` for a gradient of a wrong shape.
+
+        Args:
+            gradient: gradient of the loss in this node, shaped like it; 1 where this is the loss
+            keep: leave the gradient on inner nodes too, to look at
+        """
         if gradient is None and self.data.numel() == 1:
             gradient = torch.ones_like(self.data)
         if gradient is None or gradient.shape != self.shape:
@@ -162,7 +178,15 @@ class Value(Arithmetic):
         dim: int | None = None,  # None: all of them
         keepdim: bool = False,   # keep `dim` with size 1
     ) -> "Value":                # a scalar, or without `dim`
-        "Sum over all elements, or along `dim`."
+        """Sum over all elements, or along `dim`.
+
+        Args:
+            dim: None: all of them
+            keepdim: keep `dim` with size 1
+
+        Returns:
+            a scalar, or without `dim`
+        """
         shape, kept = self.shape, keepdim or dim is None
         total = self.data.sum(dim, keepdim=keepdim)
         return self._result("sum", total, (self, lambda g: (g if kept else g.unsqueeze(dim)).expand(shape)))
@@ -172,7 +196,15 @@ class Value(Arithmetic):
         dim: int | None = None,  # None: all of them
         keepdim: bool = False,   # keep `dim` with size 1
     ) -> "Value":                # a scalar, or without `dim`
-        "Mean over all elements, or along `dim`."
+        """Mean over all elements, or along `dim`.
+
+        Args:
+            dim: None: all of them
+            keepdim: keep `dim` with size 1
+
+        Returns:
+            a scalar, or without `dim`
+        """
         return self.sum(dim, keepdim) / (self.data.numel() if dim is None else self.shape[dim])
 
     def linear(
@@ -180,7 +212,16 @@ class Value(Arithmetic):
         weight: "Value",  # (out, in)
         bias: "Value",    # (out,)
     ) -> "Value":         # (..., N, out)
-        "`self @ weight.mT + bias` as one node. `ValueError` for sizes that do not fit."
+        """`self @ weight.mT + bias` as one node. `ValueError` for sizes that do not fit.
+
+        Args:
+            self: (..., N, in)
+            weight: (out, in)
+            bias: (out,)
+
+        Returns:
+            (..., N, out)
+        """
         x, w = self.data, weight.data
         if x.ndim < 2 or x.shape[-1] != w.shape[-1]:
             raise ValueError(f"inputs of shape {tuple(x.shape)} do not fit weights of shape {tuple(w.shape)}")
@@ -191,7 +232,14 @@ class Value(Arithmetic):
         self,
         dim: int = -1,  # along which the classes lie
     ) -> "Value":       # of the same shape, at most 0
-        "Logarithm of the softmax along `dim`, safe for large values."
+        """Logarithm of the softmax along `dim`, safe for large values.
+
+        Args:
+            dim: along which the classes lie
+
+        Returns:
+            of the same shape, at most 0
+        """
         y = self.data - self.data.logsumexp(dim, keepdim=True)
         return self._result("log softmax", y, (self, lambda g: g - y.exp() * g.sum(dim, keepdim=True)))
 
@@ -217,7 +265,16 @@ def finite_differences(
     x: Tensor,                              # where; floating point, any shape
     step: float | None = None,              # h; by default the cube root of the precision of x's dtype
 ) -> Tensor:                                # the gradient of f at x, shaped like x
-    "Gradient by central differences: two evaluations of `f` for every element of `x`. `ValueError` for integers."
+    """Gradient by central differences: two evaluations of `f` for every element of `x`. `ValueError` for integers.
+
+    Args:
+        f: takes a tensor shaped like x, returns one number
+        x: where; floating point, any shape
+        step: h; by default the cube root of the precision of x's dtype
+
+    Returns:
+        the gradient of f at x, shaped like x
+    """
     if not x.is_floating_point():
         raise ValueError(f"finite differences need floating point, not {x.dtype}")
     step = step or torch.finfo(x.dtype).eps ** (1 / 3)
@@ -233,7 +290,15 @@ def cross_entropy(
     logits: Value,   # (N, C) scores
     labels: Tensor,  # (N,) class numbers in [0, C)
 ) -> Value:          # the mean loss, one number
-    "Softmax cross-entropy; `ValueError` where the shapes do not fit or a label is no class."
+    """Softmax cross-entropy; `ValueError` where the shapes do not fit or a label is no class.
+
+    Args:
+        logits: (N, C) scores
+        labels: (N,) class numbers in [0, C)
+
+    Returns:
+        the mean loss, one number
+    """
     n, c = logits.shape
     if labels.shape != (n,) or (n and not 0 <= int(labels.min()) <= int(labels.max()) < c):
         raise ValueError(f"{n} labels in [0, {c}) wanted, got shape {tuple(labels.shape)}: {labels.tolist()[:10]}")
@@ -241,7 +306,14 @@ def cross_entropy(
 
 # %% ../../nbs/2_learning/22_backprop.ipynb #bf568441
 class MLP:
-    "A multilayer perceptron whose weights are `Value`s; the keys of its state are those of `nn.Sequential`."
+    """A multilayer perceptron whose weights are `Value`s; the keys of its state are those of `nn.Sequential`.
+
+    Args:
+        sizes: inputs, hidden units of each layer, outputs
+        activation: "relu", "tanh" or "sigmoid"
+        seed: of the random weights
+        dtype: of the weights
+    """
 
     def __init__(
         self,
@@ -274,7 +346,11 @@ class MLP:
         return x
 
     def parameters(self) -> list[Value]:  # weight and bias of each layer
-        "All that is to be learned."
+        """All that is to be learned.
+
+        Returns:
+            weight and bias of each layer
+        """
         return [value for layer in self.layers for value in layer]
 
     def zero_grad(self) -> None:
@@ -283,7 +359,11 @@ class MLP:
             value.grad = None
 
     def state_dict(self) -> dict[str, Tensor]:  # "0.weight" (out, in), "0.bias" (out,), "2.weight", ...
-        "Copies of the weights under the names that `nn.Sequential(Linear, activation, Linear, ...)` gives them."
+        """Copies of the weights under the names that `nn.Sequential(Linear, activation, Linear, ...)` gives them.
+
+        Returns:
+            "0.weight" (out, in), "0.bias" (out,), "2.weight", ...
+        """
         keys = [f"{2 * i}.{kind}" for i in range(len(self.layers)) for kind in ("weight", "bias")]
         return {key: value.data.clone() for key, value in zip(keys, self.parameters())}
 
@@ -291,7 +371,11 @@ class MLP:
         self,
         state: dict[str, Tensor],  # as from `state_dict`, or from such an `nn.Sequential`
     ) -> None:
-        "Take over weights; `ValueError` where names or shapes differ."
+        """Take over weights; `ValueError` where names or shapes differ.
+
+        Args:
+            state: as from `state_dict`, or from such an `nn.Sequential`
+        """
         shapes = {key: tuple(value.shape) for key, value in state.items()}
         expected = {key: tuple(value.shape) for key, value in self.state_dict().items()}
         if shapes != expected:

@@ -26,7 +26,14 @@ class Classifier:
         self,
         x: Tensor,  # (N, ...) images
     ) -> Tensor:    # (N,) class numbers
-        "The most likely class of each image."
+        """The most likely class of each image.
+
+        Args:
+            x: (N, ...) images
+
+        Returns:
+            (N,) class numbers
+        """
         raise NotImplementedError
 
     def score(
@@ -34,7 +41,15 @@ class Classifier:
         x: Tensor,  # (N, ...) images
         y: Tensor,  # (N,) their class numbers
     ) -> float:     # share of right answers, in [0, 1]
-        "How often the prediction is right."
+        """How often the prediction is right.
+
+        Args:
+            x: (N, ...) images
+            y: (N,) their class numbers
+
+        Returns:
+            share of right answers, in [0, 1]
+        """
         return (self.predict(x) == y).float().mean().item()
 
     def _remember(self, x: Tensor, y: Tensor) -> None:
@@ -51,7 +66,13 @@ class Classifier:
 
 # %% ../../nbs/2_learning/21_linear.ipynb #8dfab9e7
 class KNNClassifier(Classifier):
-    "The majority label among the `k` nearest training images (Cover and Hart, 1967)."
+    """The majority label among the `k` nearest training images (Cover and Hart, 1967).
+
+    Args:
+        k: how many neighbours vote
+        p: distance: 1 adds up the differences, 2 is Euclid's
+        slice_bytes: memory for one slice of the table of distances
+    """
 
     def __init__(
         self,
@@ -68,7 +89,15 @@ class KNNClassifier(Classifier):
         x: Tensor,  # (N, ...) images, floats or bytes
         y: Tensor,  # (N,) class numbers from 0
     ) -> Self:      # itself
-        "Keep the examples. `ValueError` for fewer than k, or labels that do not fit."
+        """Keep the examples. `ValueError` for fewer than k, or labels that do not fit.
+
+        Args:
+            x: (N, ...) images, floats or bytes
+            y: (N,) class numbers from 0
+
+        Returns:
+            itself
+        """
         self._remember(x, y)
         if len(x) < self.k:
             raise ValueError(f"{self.k} neighbours wanted of {len(x)} examples")
@@ -79,7 +108,14 @@ class KNNClassifier(Classifier):
         self,
         x: Tensor,                # (M, ...) images
     ) -> tuple[Tensor, Tensor]:   # distances (M, k), rising, and the positions (M, k) of these neighbours
-        "The k nearest training images of each image."
+        """The k nearest training images of each image.
+
+        Args:
+            x: (M, ...) images
+
+        Returns:
+            distances (M, k), rising, and the positions (M, k) of these neighbours
+        """
         self._check(x)
         step = max(1, self.slice_bytes // (len(self.x) * self.x.element_size()))
         found = [torch.cdist(_rows(part), self.x, p=self.p).topk(self.k, largest=False) for part in x.split(step)]
@@ -89,7 +125,14 @@ class KNNClassifier(Classifier):
         self,
         neighbours: Tensor,  # (M, k) positions in the training set
     ) -> Tensor:             # (M,) class numbers
-        "The most frequent label in each row; of several, the smallest."
+        """The most frequent label in each row; of several, the smallest.
+
+        Args:
+            neighbours: (M, k) positions in the training set
+
+        Returns:
+            (M,) class numbers
+        """
         votes = one_hot(self.y[neighbours], self.classes).sum(1)
         return (votes * self.classes - torch.arange(self.classes, device=votes.device)).argmax(1)
 
@@ -97,19 +140,37 @@ class KNNClassifier(Classifier):
         self,
         x: Tensor,  # (M, ...) images
     ) -> Tensor:    # (M,) class numbers
-        "The majority label of the k nearest neighbours."
+        """The majority label of the k nearest neighbours.
+
+        Args:
+            x: (M, ...) images
+
+        Returns:
+            (M,) class numbers
+        """
         return self.vote(self.kneighbors(x)[1])
 
 # %% ../../nbs/2_learning/21_linear.ipynb #1b4b0fa9
 def bias_trick(
     x: Tensor,  # (N, D) rows of floats
 ) -> Tensor:    # (N, D + 1), the last column all ones
-    "Append a 1 to each row, so that a bias becomes one more weight."
+    """Append a 1 to each row, so that a bias becomes one more weight.
+
+    Args:
+        x: (N, D) rows of floats
+
+    Returns:
+        (N, D + 1), the last column all ones
+    """
     return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
 
 # %% ../../nbs/2_learning/21_linear.ipynb #1ac809a2
 class LinearClassifier(Classifier):
-    "The highest of the scores `W x + b` wins; `fit` finds W and b by least squares on one-hot labels."
+    """The highest of the scores `W x + b` wins; `fit` finds W and b by least squares on one-hot labels.
+
+    Args:
+        ridge: weight of the penalty on the squared weights; 0 gives the smallest plain solution
+    """
 
     weights: Tensor  # (C, D + 1), the biases in the last column
 
@@ -126,7 +187,15 @@ class LinearClassifier(Classifier):
         x: Tensor,  # (N, ...) images, floats or bytes
         y: Tensor,  # (N,) class numbers from 0
     ) -> Self:      # itself
-        "Solve the normal equations in float64. `ValueError` where the labels do not fit the images."
+        """Solve the normal equations in float64. `ValueError` where the labels do not fit the images.
+
+        Args:
+            x: (N, ...) images, floats or bytes
+            y: (N,) class numbers from 0
+
+        Returns:
+            itself
+        """
         self._remember(x, y)
         width = x[0].numel() + 1
         gram, moment = (x.new_zeros(width, n, dtype=torch.float64) for n in (width, self.classes))
@@ -146,7 +215,14 @@ class LinearClassifier(Classifier):
         self,
         x: Tensor,  # (N, ...) images
     ) -> Tensor:    # (N, C) scores
-        "One score for each class. `ValueError` for images of another shape than in training."
+        """One score for each class. `ValueError` for images of another shape than in training.
+
+        Args:
+            x: (N, ...) images
+
+        Returns:
+            (N, C) scores
+        """
         self._check(x)
         return torch.cat([bias_trick(_rows(part)) @ self.weights.T for part in x.split(4096)])
 
@@ -154,17 +230,36 @@ class LinearClassifier(Classifier):
         self,
         x: Tensor,  # (N, ...) images
     ) -> Tensor:    # (N,) class numbers
-        "The class with the highest score."
+        """The class with the highest score.
+
+        Args:
+            x: (N, ...) images
+
+        Returns:
+            (N,) class numbers
+        """
         return self.scores(x).argmax(1)
 
     @property
     def templates(self) -> Tensor:  # (C, ...) one image for each class
-        "The weights of each class in the shape of an image."
+        """The weights of each class in the shape of an image.
+
+        Returns:
+            (C, ...) one image for each class
+        """
         return self.weights[:, :-1].reshape(-1, *self.shape)
 
 # %% ../../nbs/2_learning/21_linear.ipynb #2a4def3e
 class SoftmaxClassifier(LinearClassifier):
-    "A linear classifier that minimises the cross-entropy by stochastic gradient descent: logistic regression."
+    """A linear classifier that minimises the cross-entropy by stochastic gradient descent: logistic regression.
+
+    Args:
+        learning_rate: length of a step
+        epochs: passes over the examples
+        batch_size: examples in a step
+        weight_decay: weight of half the squared weights in the loss, biases left out
+        seed: of the order of the examples
+    """
 
     def __init__(
         self,
@@ -184,7 +279,15 @@ class SoftmaxClassifier(LinearClassifier):
         rows: Tensor,               # (N, D + 1) images as rows, with the 1 of the bias
         y: Tensor,                  # (N,) class numbers
     ) -> tuple[Tensor, Tensor]:     # the loss, one number; its gradient (C, D + 1)
-        "The loss of the present weights and its gradient, by the formulas."
+        """The loss of the present weights and its gradient, by the formulas.
+
+        Args:
+            rows: (N, D + 1) images as rows, with the 1 of the bias
+            y: (N,) class numbers
+
+        Returns:
+            the loss, one number; its gradient (C, D + 1)
+        """
         decay = torch.cat([self.weights[:, :-1], torch.zeros_like(self.weights[:, -1:])], dim=1) * self.weight_decay
         log_p = (rows @ self.weights.T).log_softmax(1)
         loss = -log_p.gather(1, y[:, None]).mean() + (decay * self.weights).sum() / 2
@@ -195,7 +298,15 @@ class SoftmaxClassifier(LinearClassifier):
         x: Tensor,  # (N, ...) images, floats or bytes
         y: Tensor,  # (N,) class numbers from 0
     ) -> Self:      # itself; `losses` holds the mean loss of each epoch
-        "Descend from zero. `ValueError` where the labels do not fit, or the steps are so long that the weights overflow."
+        """Descend from zero. `ValueError` where the labels do not fit, or the steps are so long that the weights overflow.
+
+        Args:
+            x: (N, ...) images, floats or bytes
+            y: (N,) class numbers from 0
+
+        Returns:
+            itself; `losses` holds the mean loss of each epoch
+        """
         self._remember(x, y)
         self.weights = _rows(x[:1]).new_zeros(self.classes, x[0].numel() + 1)
         self.losses: list[float] = []
@@ -213,7 +324,12 @@ class SoftmaxClassifier(LinearClassifier):
 
 # %% ../../nbs/2_learning/21_linear.ipynb #7af70243
 class Perceptron(LinearClassifier):
-    "Rosenblatt's perceptron, one unit for each class: a unit that is wrong adds or subtracts the image."
+    """Rosenblatt's perceptron, one unit for each class: a unit that is wrong adds or subtracts the image.
+
+    Args:
+        epochs: most passes over the examples
+        seed: of the order of the examples; None keeps it as it is
+    """
 
     def __init__(
         self,
@@ -229,7 +345,15 @@ class Perceptron(LinearClassifier):
         x: Tensor,  # (N, ...) images, floats or bytes
         y: Tensor,  # (N,) class numbers from 0
     ) -> Self:      # itself; `mistakes` holds how many examples of each epoch some unit got wrong
-        "Correct mistakes until an epoch has none. `ValueError` where the labels do not fit the images."
+        """Correct mistakes until an epoch has none. `ValueError` where the labels do not fit the images.
+
+        Args:
+            x: (N, ...) images, floats or bytes
+            y: (N,) class numbers from 0
+
+        Returns:
+            itself; `mistakes` holds how many examples of each epoch some unit got wrong
+        """
         self._remember(x, y)
         rows, targets = bias_trick(_rows(x)), one_hot(y, self.classes) * 2 - 1
         self.weights = rows.new_zeros(self.classes, rows.shape[1])

@@ -44,7 +44,14 @@ class ForeachOptimizer(torch.optim.Optimizer):
         self,
         group: dict,  # settings of a group of parameters
     ) -> list[str]:   # names for the state; the tensors start as zeros
-        "Which tensors the rule keeps for each parameter."
+        """Which tensors the rule keeps for each parameter.
+
+        Args:
+            group: settings of a group of parameters
+
+        Returns:
+            names for the state; the tensors start as zeros
+        """
         return []
 
     def update(
@@ -55,7 +62,15 @@ class ForeachOptimizer(torch.optim.Optimizer):
         steps: list[int],        # how often each was updated, from 1 on
         *buffers: list[Tensor],  # one list for each name in `buffers`, changed in place
     ) -> None:
-        "The rule."
+        """The rule.
+
+        Args:
+            params: weights, changed in place
+            grads: their gradients, only read
+            group: settings, such as "lr"
+            steps: how often each was updated, from 1 on
+            *buffers: one list for each name in `buffers`, changed in place
+        """
         raise NotImplementedError
 
     @torch.no_grad()
@@ -63,7 +78,14 @@ class ForeachOptimizer(torch.optim.Optimizer):
         self,
         closure: Callable[[], Any] | None = None,  # recomputes the loss and its gradients, where given
     ) -> Any:                                      # the closure's loss, None without one
-        "Update every parameter that has a gradient."
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: recomputes the loss and its gradients, where given
+
+        Returns:
+            the closure's loss, None without one
+        """
         loss = torch.enable_grad()(closure)() if closure else None
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -92,7 +114,11 @@ class ForeachOptimizer(torch.optim.Optimizer):
         self,
         param_group: dict,  # "params" and the settings that differ
     ) -> None:
-        "Add parameters with settings of their own, checked."
+        """Add parameters with settings of their own, checked.
+
+        Args:
+            param_group: "params" and the settings that differ
+        """
         super().add_param_group(param_group)
         for name, (low, high) in _RANGES.items():
             value = self.param_groups[-1].get(name, low)
@@ -106,7 +132,15 @@ class ForeachOptimizer(torch.optim.Optimizer):
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #6d56564a
 class SGD(ForeachOptimizer):
-    "Stochastic gradient descent, with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013)."
+    """Stochastic gradient descent, with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013).
+
+    Args:
+        params: parameters, or dicts with "params" and settings of their own
+        lr: learning rate, >= 0
+        momentum: share of the velocity that is kept, in [0, 1)
+        weight_decay: L2 penalty, >= 0
+        nesterov: look ahead; needs momentum
+    """
 
     def __init__(
         self,
@@ -138,7 +172,16 @@ class SGD(ForeachOptimizer):
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #84c217ec
 class RMSprop(ForeachOptimizer):
-    "Gradient over its running root mean square (Tieleman and Hinton, 2012)."
+    """Gradient over its running root mean square (Tieleman and Hinton, 2012).
+
+    Args:
+        params: parameters, or dicts with "params" and settings of their own
+        lr: learning rate, >= 0
+        alpha: share of the mean square that is kept, in [0, 1)
+        eps: added to the root, >= 0
+        weight_decay: L2 penalty, >= 0
+        momentum: share of the velocity that is kept, in [0, 1)
+    """
 
     def __init__(
         self,
@@ -173,7 +216,15 @@ class RMSprop(ForeachOptimizer):
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #443fe9cf
 class Adam(ForeachOptimizer):
-    "Running mean of the gradient over the root of that of its square, both unbiased (Kingma and Ba, 2015)."
+    """Running mean of the gradient over the root of that of its square, both unbiased (Kingma and Ba, 2015).
+
+    Args:
+        params: parameters, or dicts with "params" and settings of their own
+        lr: learning rate, >= 0
+        betas: share of the two running means that is kept, in [0, 1)
+        eps: added to the root, >= 0
+        weight_decay: L2 penalty, or decoupled in AdamW, >= 0; by default 0, or 0.01
+    """
 
     default_decay = 0.0
 
@@ -220,7 +271,16 @@ def orthogonalize(
     steps: int = 5,                       # times that the polynomial is applied, >= 1
     dtype: torch.dtype = torch.bfloat16,  # to compute in
 ) -> Tensor:                              # same shape and dtype: U S V^T, S about 1, of each matrix's U Sigma V^T
-    "Push all singular values of each matrix towards 1 by Newton-Schulz iteration (Jordan et al., 2024)."
+    """Push all singular values of each matrix towards 1 by Newton-Schulz iteration (Jordan et al., 2024).
+
+    Args:
+        matrices: (H, W), or (N, H, W) for a batch of products; float
+        steps: times that the polynomial is applied, >= 1
+        dtype: to compute in
+
+    Returns:
+        same shape and dtype: U S V^T, S about 1, of each matrix's U Sigma V^T
+    """
     if matrices.ndim not in (2, 3) or steps < 1:
         raise ValueError(f"orthogonalize takes (H, W) or (N, H, W) and at least 1 step, not {tuple(matrices.shape)}, {steps}")
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -235,7 +295,19 @@ def orthogonalize(
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #47e9db33
 class Muon(ForeachOptimizer):
-    "Momentum, orthogonalized: for weights of two and more dimensions (Jordan et al., 2024)."
+    """Momentum, orthogonalized: for weights of two and more dimensions (Jordan et al., 2024).
+
+    Args:
+        params: matrices, or weights (H, ...) that are read as H rows; or dicts of them
+        lr: learning rate, >= 0
+        weight_decay: share of a weight that a step of lr 1 takes off, >= 0
+        momentum: share of the velocity that is kept, in [0, 1)
+        nesterov: look ahead
+        ns_steps: Newton-Schulz steps, 1 to 99
+        adjust_lr_fn: "original": sqrt(max(1, H/W)); "match_rms_adamw": 0.2 sqrt(max(H, W))
+        dtype: of the Newton-Schulz steps
+        batched: matrices of one shape in one batch of products
+    """
 
     decoupled_decay = True
     cpu_bucket = math.inf  # equal shapes are gathered, so the rule must see them all
@@ -302,7 +374,12 @@ def step_decay(
     every: float,       # steps, or share of a run, between two decays
     gamma: float = 0.1, # factor of each decay
 ) -> Schedule:
-    "Multiply by `gamma` every so many steps; `ValueError` where an argument is not above 0."
+    """Multiply by `gamma` every so many steps; `ValueError` where an argument is not above 0.
+
+    Args:
+        every: steps, or share of a run, between two decays
+        gamma: factor of each decay
+    """
     _require_positive(every=every, gamma=gamma)
     return lambda step: gamma ** (step // every)
 
@@ -311,7 +388,12 @@ def cosine(
     total: float = 1.0, # steps until `final`, which then stays; 1 for shares of a run
     final: float = 0.0, # last factor
 ) -> Schedule:
-    "From 1 to `final` along half a cosine (Loshchilov and Hutter, 2017); `ValueError` for no steps."
+    """From 1 to `final` along half a cosine (Loshchilov and Hutter, 2017); `ValueError` for no steps.
+
+    Args:
+        total: steps until `final`, which then stays; 1 for shares of a run
+        final: last factor
+    """
     _require_positive(total=total)
     return lambda step: _between(1.0, final, step / total, linear=False)
 
@@ -326,7 +408,12 @@ def triangular(
     half: float,        # steps up, and as many down; or a share of a run
     floor: float = 0.1, # lowest factor
 ) -> Schedule:
-    "Up and down in straight lines, for ever (Smith, 2017); `ValueError` for no steps."
+    """Up and down in straight lines, for ever (Smith, 2017); `ValueError` for no steps.
+
+    Args:
+        half: steps up, and as many down; or a share of a run
+        floor: lowest factor
+    """
     _require_positive(half=half)
     return lambda step: _between(1.0, floor, abs(step / half % 2 - 1), linear=True)
 
@@ -338,7 +425,15 @@ def one_cycle(
     final: float = 4e-6,   # last factor
     linear: bool = False,  # straight lines instead of half cosines
 ) -> Schedule:
-    "Up to 1 and down to `final`, once (Smith and Topin, 2018); `ValueError` where no step goes up or none down."
+    """Up to 1 and down to `final`, once (Smith and Topin, 2018); `ValueError` where no step goes up or none down.
+
+    Args:
+        total: steps in all, the last being total - 1; 1 for shares of a run
+        peak_at: share of the steps that go up, in (0, 1)
+        start: first factor
+        final: last factor
+        linear: straight lines instead of half cosines
+    """
     peak, last = (peak_at, 1.0) if total == 1 else (peak_at * total - 1, total - 1)
     if not 0 < peak < last:
         raise ValueError(f"one_cycle needs steps before and after its peak, not total {total} and peak_at {peak_at}")
@@ -352,14 +447,24 @@ def warmup(
     then: Schedule | None = None,  # what follows, counted from its own 0; by default 1 for ever
     start: float = 0.1,            # first factor
 ) -> Schedule:
-    "From `start` to 1 in a straight line, then another schedule; `ValueError` for no steps."
+    """From `start` to 1 in a straight line, then another schedule; `ValueError` for no steps.
+
+    Args:
+        steps: steps, or share of a run, until the factor is 1
+        then: what follows, counted from its own 0; by default 1 for ever
+        start: first factor
+    """
     _require_positive(steps=steps)
     after = then or (lambda step: 1.0)
     return lambda step: _between(start, 1.0, step / steps, linear=True) if step < steps else after(step - steps)
 
 # %% ../../nbs/2_learning/23_optimizers.ipynb #f7adfa66
 class Together(torch.optim.Optimizer):
-    "Several optimizers, each with parameters of its own, as one."
+    """Several optimizers, each with parameters of its own, as one.
+
+    Args:
+        *optimizers: at least one
+    """
 
     def __init__(
         self,
@@ -372,7 +477,14 @@ class Together(torch.optim.Optimizer):
         self,
         closure: Callable[[], Any] | None = None,  # recomputes the loss and its gradients, where given
     ) -> Any:                                      # the closure's loss, None without one
-        "A step of each; returns the closure's loss, where one is given."
+        """A step of each; returns the closure's loss, where one is given.
+
+        Args:
+            closure: recomputes the loss and its gradients, where given
+
+        Returns:
+            the closure's loss, None without one
+        """
         loss = closure() if closure else None
         for optimizer in self.optimizers:
             optimizer.step()
@@ -389,7 +501,11 @@ class Together(torch.optim.Optimizer):
         self,
         state_dict: dict,  # what `state_dict` returned
     ) -> None:
-        "Set the states of all; `ValueError` where their number differs."
+        """Set the states of all; `ValueError` where their number differs.
+
+        Args:
+            state_dict: what `state_dict` returned
+        """
         if len(state_dict["optimizers"]) != len(self.optimizers):
             raise ValueError(f"{len(state_dict['optimizers'])} states for {len(self.optimizers)} optimizers")
         for optimizer, state in zip(self.optimizers, state_dict["optimizers"]):

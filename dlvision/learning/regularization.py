@@ -20,7 +20,17 @@ def dropout(
     training: bool = True, # False: return `x` as it is
     generator: torch.Generator | None = None, # source of chance; None: torch's own
 ) -> Tensor:               # same shape; what is kept is divided by 1 - p
-    "Inverted dropout (Srivastava et al., 2014); `ValueError` where p is no probability."
+    """Inverted dropout (Srivastava et al., 2014); `ValueError` where p is no probability.
+
+    Args:
+        x: any shape, float
+        p: probability that an element is set to zero, in [0, 1]
+        training: False: return `x` as it is
+        generator: source of chance; None: torch's own
+
+    Returns:
+        same shape; what is kept is divided by 1 - p
+    """
     if not 0 <= p <= 1:
         raise ValueError(f"p is a probability, in [0, 1], not {p}")
     if not training or p == 0:
@@ -32,7 +42,11 @@ def dropout(
 
 # %% ../../nbs/2_learning/24_overfitting.ipynb #0c252d8b
 class Dropout(nn.Module):
-    "Inverted dropout while the model trains; nothing in eval mode."
+    """Inverted dropout while the model trains; nothing in eval mode.
+
+    Args:
+        p: probability that an element is set to zero, in [0, 1]
+    """
 
     def __init__(
         self,
@@ -46,7 +60,14 @@ class Dropout(nn.Module):
         self,
         x: Tensor,  # of any shape
     ) -> Tensor:    # like `x`
-        "`dropout` while the model trains, else `x` itself."
+        """`dropout` while the model trains, else `x` itself.
+
+        Args:
+            x: of any shape
+
+        Returns:
+            like `x`
+        """
         return dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
