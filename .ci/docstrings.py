@@ -18,12 +18,12 @@ def comments(source: str) -> dict[int, str]:
 
 
 def documentable(tree: ast.AST) -> Iterator[tuple[ast.FunctionDef, ast.FunctionDef | ast.ClassDef]]:
-    "Every public function and method with the node whose docstring tells its arguments: for `__init__` the class."
+    "Every function and public method with the node whose docstring tells its arguments: for `__init__` the class."
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
             inner = list(documentable(node))
             yield from ((f, node if f.name == "__init__" and ast.get_docstring(node) else where) for f, where in inner)
-        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+        elif isinstance(node, ast.FunctionDef) and (isinstance(tree, ast.Module) or node.name[0] != "_" or node.name == "__init__"):
             yield node, node
 
 

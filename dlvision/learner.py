@@ -102,420 +102,341 @@ def _split(prefix: str, result: Any) -> tuple[dict[str, Tensor], dict[str, Tenso
     return {prefix + k: v for k, v in losses.items()}, numbers, logs.get("prediction")
 
 # %% ../nbs/2_learning/25_learner.ipynb #d396e8ab
-class _Models:
-    "The models of a Learner, on the device and in the processes that there are."
-
-    def _prepare(self, model: Any, train_loader: Any, precision: str | None) -> None:
-        "Let Accelerate move the models to the device and wrap them for many processes."
-        self.model = model
-        self.models = dict(model) if isinstance(model, (dict, nn.ModuleDict)) else {"": model}
-        shared = _Gathering(**GradientState().plugin_kwargs)  # another Accelerator's settings stay
-        self.accelerator = Accelerator(gradient_accumulation_plugin=shared)
-        self.accelerator.native_amp = False  # it knows one precision a process: autocast is entered here
-        self.device, self.world = self.accelerator.device, self.accelerator.num_processes
-        self.window = 1 if self.device.type == "cpu" else 50
-        precision = precision or self.accelerator.mixed_precision
-        _require(precision in ("no", "bf16", "fp16"), f"mixed_precision is no, bf16 or fp16, not {precision}")
-        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-        self.autocast = partial(torch.autocast, self.device.type, dtype, precision != "no")
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        wrapped = {name: self.accelerator.prepare_model(model) for name, model in self.models.items()}
-        self.wrapped = wrapped.get("", wrapped)
-        gather = partial(self.accelerator.gather_for_metrics, use_gather_object=True)
-        self.gather = gather if self.world > 1 else list
-        self.share = partial(_share, rank=self.accelerator.process_index, world=self.world)
-        self.train_loader, self.batches = train_loader, self.share(train_loader)
-
-    def to_device(self, batch: Any) -> Any:
-        return batch if self.device.type == "cpu" else send_to_device(batch, self.device, non_blocking=True)
+def _prepare(self: Any, model: Any, train_loader: Iterable, precision: str | None) -> None:
+    "Let Accelerate move the models to the device and wrap them for many processes."
+    self.model, self.train_loader = model, train_loader
+    self.models = dict(model) if isinstance(model, (dict, nn.ModuleDict)) else {"": model}
+    shared = _Gathering(**GradientState().plugin_kwargs)  # another Accelerator's settings stay
+    self.accelerator = Accelerator(gradient_accumulation_plugin=shared)
+    self.accelerator.native_amp = False  # it knows one precision a process: autocast is entered here
+    self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+    precision = precision or self.accelerator.mixed_precision
+    _require(precision in ("no", "bf16", "fp16"), f"mixed_precision is no, bf16 or fp16, not {precision}")
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    self.autocast = partial(torch.autocast, self.device.type, dtype, precision != "no")
+    self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+    wrapped = {name: self.accelerator.prepare_model(model) for name, model in self.models.items()}
+    self.wrapped, self.window = wrapped.get("", wrapped), 1 if self.device.type == "cpu" else 50
+    gather = partial(self.accelerator.gather_for_metrics, use_gather_object=True)
+    self.gather = gather if self.world > 1 else list
+    self.share = partial(_share, rank=self.accelerator.process_index, world=self.world)
+    self.batches = self.share(train_loader)
 
 # %% ../nbs/2_learning/25_learner.ipynb #4422530c
-class _Optimizers(_Models):
-    "And its optimizers, with their rates."
+def _make_optimizers(self: Any, given: Any) -> dict[str, Optimizer]:
+    "An optimizer for each step: as it is given, or made for the model of that name, else for all."
+    given = dict(given) if isinstance(given, dict) else dict.fromkeys(self.steps_of, given)
+    names = list(self.steps_of), list(given)
+    _require(set(names[0]) == set(names[1]), f"the names of steps {names[0]} and optimizers {names[1]} differ")
+    for name, optimizer in given.items():
+        if not isinstance(optimizer, Optimizer):
+            models = [self.models[name]] if name in self.models else self.models.values()
+            given[name] = optimizer([p for model in models for p in model.parameters()], 1e-3)
+        elif self.device.type != "cpu":
+            optimizer.load_state_dict(optimizer.state_dict())  # moves its memory to where the weights are
+    return given
 
-    def _make_optimizers(self, given: Any, steps: dict[str, Callable]) -> None:
-        given = dict(given) if isinstance(given, dict) else dict.fromkeys(steps, given)
-        fits = set(steps) == set(given)
-        _require(fits, f"the names of steps {list(steps)} and optimizers {list(given)} differ")
-        for name, optimizer in given.items():
-            if not isinstance(optimizer, Optimizer):
-                models = [self.models[name]] if name in self.models else self.models.values()
-                given[name] = optimizer([p for model in models for p in model.parameters()], 1e-3)
-            elif self.device.type != "cpu":
-                optimizer.load_state_dict(optimizer.state_dict())  # moves its memory to where the weights are
-        self.steps_of, self.optimizers = steps, given  # type: dict[str, Callable], dict[str, Optimizer]
 
-    def rates(self, lr: float | dict[str, float] | None = None) -> dict[str, list[float]]:
-        "The rate of every group: `lr` for the first of an optimizer; the others keep their ratio to it."
-        rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimizers.items()}
-        given = lr if isinstance(lr, dict) else {} if lr is None else dict.fromkeys(rates, lr)
-        for name, new in given.items():
-            fine = name in rates and new >= 0
-            _require(fine, f"lr is at least 0, for one of {list(rates)}, not {name!r}: {new}")
-            rates[name] = [new * (rate / rates[name][0]) if rates[name][0] else new for rate in rates[name]]
-        return rates
+def _rates(self: Any, lr: float | dict[str, float] | None = None) -> dict[str, list[float]]:
+    "The rate of every group: `lr` for the first of an optimizer; the others keep their ratio to it."
+    rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimizers.items()}
+    for name, new in ({} if lr is None else lr if isinstance(lr, dict) else dict.fromkeys(rates, lr)).items():
+        _require(name in rates and new >= 0, f"lr is at least 0, for one of {list(rates)}, not {name!r}: {new}")
+        rates[name] = [new * (rate / rates[name][0]) if rates[name][0] else new for rate in rates[name]]
+    return rates
 
-    def set_rates(self, rates: dict[str, list[float]], factor: float = 1.0) -> None:
-        for name, optimizer in self.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, rates[name]):
-                group["lr"] = rate * factor
+
+def _set_rates(self: Any, rates: dict[str, list[float]], factor: float = 1.0) -> None:
+    for name, optimizer in self.optimizers.items():
+        for group, rate in zip(optimizer.param_groups, rates[name]):
+            group["lr"] = rate * factor
 
 # %% ../nbs/2_learning/25_learner.ipynb #393e9626
-class _Places(_Optimizers):
-    "And its callbacks."
+def _call(self: Any, place: str) -> None:
+    "Let every callback do what it does at this place."
+    for callback in self.callbacks if place.startswith("before") else self.callbacks[::-1]:
+        if hasattr(callback, place):
+            getattr(callback, place)(self)
 
-    callbacks: list[Callback]
 
-    def call(self, place: str) -> None:
-        for callback in self.callbacks if place.startswith("before") else self.callbacks[::-1]:
-            if hasattr(callback, place):
-                getattr(callback, place)(self)
-
-    def mode(self, training: bool) -> None:
-        for model in self.models.values():
-            model.train(training)
+def _mode(self: Any, training: bool) -> None:
+    for model in self.models.values():
+        model.train(training)
 
 # %% ../nbs/2_learning/25_learner.ipynb #e8e00f8d
-class _Looking(_Places):
-    "Looking at the models without a trace."
-
-    looking = False
-
-    @contextmanager
-    def evaluating(self, *loaders: Any) -> Iterator[None]:
-        "Evaluation mode, averaged weights, no gradients; afterwards modes and random states are as before."
-        modes = [(module, module.training) for model in self.models.values() for module in model.modules()]
-        state, outer = _random_state(self.batches, *loaders), not self.looking
-        try:
-            if outer:
-                self.looking = True
-                self.mode(training=False)
-                self.call("before_evaluate")
-            with torch.no_grad(), self.autocast(cache_enabled=False):  # the cache would keep no gradient
-                yield
-        finally:
-            if outer:
-                self.looking = False
-                self.call("after_evaluate")
-            for module, training in modes:
-                module.training = training
-            _set_random_state(state, self.batches, *loaders)
+@contextmanager
+def _evaluating(self: Any, *loaders: Any) -> Iterator[None]:
+    "Evaluation mode, averaged weights, no gradients; afterwards modes and random states are as before."
+    modes = [(module, module.training) for model in self.models.values() for module in model.modules()]
+    state, outer, self.looking = _random_state(self.batches, *loaders), not self.looking, True
+    try:
+        if outer:
+            self.mode(training=False)
+            self.call("before_evaluate")
+        with torch.no_grad(), self.autocast(cache_enabled=False):  # the cache would keep no gradient
+            yield
+    finally:
+        if outer:
+            self.looking = False
+            self.call("after_evaluate")
+        for module, training in modes:
+            module.training = training
+        _set_random_state(state, self.batches, *loaders)
 
 # %% ../nbs/2_learning/25_learner.ipynb #6be49c3a
-class _Measure(_Looking):
+def _measure(self: Any, batch: Any, log: LossLog) -> None:
     "The numbers of one batch, with one forward pass."
-
-    metrics: dict[str, Any]
-    valid_loader, forward = None, staticmethod(_forward)  # type: Any, Callable
-
-    def _measure(self, batch: Any, log: LossLog) -> None:
-        prediction, y = None, batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-        for name, step in self.steps_of.items():
-            if (result := step(self.model, batch)) is not None:
-                losses, logs, predicted = _split(f"{log.prefix}{name}_" if name else log.prefix, result)
-                prediction = prediction if predicted is None else predicted
-                log.add(losses, logs, _size(batch))
-        if self.metrics and prediction is None:
-            prediction = self.forward(self.model, batch)
-        for name, metric in self.metrics.items():
-            if hasattr(metric, "update"):
-                metric.update(prediction, y)
-            else:
-                log.add({}, {name: torch.as_tensor(metric(prediction, y))}, _size(batch))
+    prediction, y = None, batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
+    for name, step in self.steps_of.items():
+        if (result := step(self.model, batch)) is not None:
+            losses, logs, predicted = _split(f"{log.prefix}{name}_" if name else log.prefix, result)
+            prediction = prediction if predicted is None else predicted
+            log.add(losses, logs, _size(batch))
+    if self.metrics and prediction is None:
+        prediction = self.forward(self.model, batch)
+    for name, metric in self.metrics.items():
+        if hasattr(metric, "update"):
+            metric.update(prediction, y)
+        else:
+            log.add({}, {name: torch.as_tensor(metric(prediction, y))}, _size(batch))
 
 # %% ../nbs/2_learning/25_learner.ipynb #dbe1c1e5
-class _Evaluation(_Measure):
-    "The numbers of a loader."
+def _evaluate(
+    self: Any,
+    loader: Iterable | None = None,  # batches; by default the valid loader
+    prefix: str = "",                # before the names of losses and logs
+) -> dict[str, float]:               # "loss", logs and metrics, over all examples of all processes
+    """Measure the models; `ValueError` where there is no loader.
 
-    def evaluate(
-        self,
-        loader: Iterable | None = None,  # batches; by default the valid loader
-        prefix: str = "",                # before the names of losses and logs
-    ) -> dict[str, float]:               # "loss", logs and metrics, over all examples of all processes
-        """Measure the models; `ValueError` where there is no loader.
+    Args:
+        loader: batches; by default the valid loader
+        prefix: before the names of losses and logs
 
-        Args:
-            loader: batches; by default the valid loader
-            prefix: before the names of losses and logs
-
-        Returns:
-            "loss", logs and metrics, over all examples of all processes
-        """
-        loader, log = self.valid_loader if loader is None else loader, LossLog(prefix, self.window)
-        _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
-        objects = {name: metric for name, metric in self.metrics.items() if hasattr(metric, "update")}
-        for metric in objects.values():
-            metric.to(self.device) if hasattr(metric, "to") else None
-            metric.reset()
-        with self.evaluating(loader):
-            for batch in filter(_size, self.share(loader)):
-                self._measure(self.to_device(batch), log)
-        found = log.means(self.gather)
-        for name, metric in objects.items():
-            value = metric.compute()
-            values = value if isinstance(value, dict) else {name: value}
-            found |= {k: float(v) for k, v in values.items() if torch.as_tensor(v).numel() == 1}
-        return found
+    Returns:
+        "loss", logs and metrics, over all examples of all processes
+    """
+    loader, log = self.valid_loader if loader is None else loader, LossLog(prefix, self.window)
+    _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
+    objects = {name: metric for name, metric in self.metrics.items() if hasattr(metric, "update")}
+    for metric in objects.values():
+        metric.to(self.device) if hasattr(metric, "to") else None
+        metric.reset()
+    with self.evaluating(loader):
+        for batch in filter(_size, self.share(loader)):
+            _measure(self, self.to_device(batch), log)
+    found = log.means(self.gather)
+    for name, metric in objects.items():
+        value = metric.compute()
+        values = value if isinstance(value, dict) else {name: value}
+        found |= {k: float(v) for k, v in values.items() if torch.as_tensor(v).numel() == 1}
+    return found
 
 # %% ../nbs/2_learning/25_learner.ipynb #2ac0a912
-class _Prediction(_Evaluation):
-    "What comes out for each example."
+def _predict(
+    self: Any,
+    loader: Iterable,  # batches x or (x, ...)
+) -> Any:              # predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
+    """The models' prediction for every example; `ValueError` where there is no example.
 
-    def predict(
-        self,
-        loader: Iterable,  # batches x or (x, ...)
-    ) -> Any:              # predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
-        """The models' prediction for every example; `ValueError` where there is no example.
+    Args:
+        loader: batches x or (x, ...)
 
-        Args:
-            loader: batches x or (x, ...)
-
-        Returns:
-            predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
-        """
-        with self.evaluating(loader):
-            mine = [(i, self.forward(self.model, self.to_device(batch))) for i, batch in enumerate(loader)
-                    if i % self.world == self.accelerator.process_index and _size(batch)]  # fmt: skip
-        everyone = sorted(self.gather(send_to_device(convert_to_fp32(mine), "cpu")), key=lambda pair: pair[0])
-        _require(everyone, "the loader gave no example to predict")
-        parts = [prediction for _, prediction in everyone]
-        return torch.cat(parts) if isinstance(parts[0], Tensor) else sum(parts, [])
+    Returns:
+        predictions in the loader's order, on the CPU: a tensor, or a list where the model returns lists
+    """
+    with self.evaluating(loader):
+        mine = [(i, self.forward(self.model, self.to_device(batch))) for i, batch in enumerate(loader)
+                if i % self.world == self.accelerator.process_index and _size(batch)]  # fmt: skip
+    everyone = sorted(self.gather(send_to_device(convert_to_fp32(mine), "cpu")), key=lambda pair: pair[0])
+    _require(everyone, "the loader gave no example to predict")
+    parts = [prediction for _, prediction in everyone]
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else sum(parts, [])
 
 # %% ../nbs/2_learning/25_learner.ipynb #dcf6f981
-class _Parts(_Prediction):
-    "What a run consists of."
+_VALUES = ("epoch", "batch", "steps", "seconds", "history")
 
-    values = ("epoch", "batch", "steps", "seconds", "history")
-    log, epoch_start, base = LossLog(), None, {}  # type: LossLog, Any, dict[str, list[float]]
-    history: list[dict[str, float]]
-    epoch = batch = steps = last = 0  # epochs done, batches done of the next one, steps done in all
 
-    def _parts(self) -> dict[str, Any]:
-        "Everything that has a state of its own; the name of an optimizer tells what it is and what it moves."
-        parts = {f"model {name}".strip(): model for name, model in self.models.items()}
-        parts["scaler"] = self.scaler
-        for name, o in self.optimizers.items():
-            sizes = [len(group["params"]) for group in o.param_groups]
-            parts[f"{type(o).__name__} {name} of {sizes} parameters"] = o
-        for name, callback in ((type(c).__name__, c) for c in self.callbacks if c.state):
-            parts[f"{name} {sum(key.startswith(name + ' ') for key in parts)}"] = callback
-        return parts
+def _parts(self: Any) -> dict[str, Any]:
+    "Everything that has a state of its own; the name of an optimizer tells what it is and what it moves."
+    parts = {f"model {name}".strip(): model for name, model in self.models.items()} | {"scaler": self.scaler}
+    for name, o in self.optimizers.items():
+        parts[f"{type(o).__name__} {name} of {[len(group['params']) for group in o.param_groups]} parameters"] = o
+    for name, callback in ((type(c).__name__, c) for c in self.callbacks if c.state):
+        parts[f"{name} {sum(key.startswith(name + ' ') for key in parts)}"] = callback
+    return parts
 
 # %% ../nbs/2_learning/25_learner.ipynb #2aa6eef1
-class _State(_Parts):
-    "What a checkpoint holds."
+def _state_dict(self: Any) -> dict[str, Any]:
+    "Everything that the run needs to go on, in numbers, strings and tensors; all processes must call it."
+    self.log.read()
+    random = self.gather([[_random_state(self.batches), self.epoch_start]])
+    parts = {name: part.state_dict() for name, part in _parts(self).items()}
+    return {name: getattr(self, name) for name in _VALUES} | dict(parts=parts, random=random, totals=self.log.totals)
 
-    def state_dict(self) -> dict[str, Any]:
-        "Everything that the run needs to go on, in numbers, strings and tensors; all processes must call it."
-        self.log.read()
-        random = self.gather([[_random_state(self.batches), self.epoch_start]])
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        values = {name: getattr(self, name) for name in self.values}
-        return values | dict(parts=parts, random=random, totals=self.log.totals)
 
-    def save(self, path: str | Path) -> None:
-        "Write the state to a file; `NotFinite`, and the old file stays, where a loss or a weight is not."
-        state, more = self.state_dict(), bool(self.batch)
-        when = f"epoch {self.epoch + more}" + f", step {self.batch}" * more
-        for name, p in (pair for model in self.models.values() for pair in model.named_parameters()):
-            if not torch.isfinite(p).all():  # a buffer may be infinite: a mask of -inf
-                raise NotFinite(f"{name} is not finite after {when}: nothing is written")
-        if self.accelerator.is_main_process:
-            save_state(state, path)
+def _save(
+    self: Any,
+    path: str | Path,  # the file
+) -> None:             # nothing
+    """Write the state to a file; `NotFinite`, and the old file stays, where a loss or a weight is not.
+
+    Args:
+        path: the file
+    """
+    state, more = self.state_dict(), bool(self.batch)
+    for name, p in (pair for model in self.models.values() for pair in model.named_parameters()):
+        if not torch.isfinite(p).all():  # a buffer may be infinite: a mask of -inf
+            when = f"epoch {self.epoch + more}" + f", step {self.batch}" * more
+            raise NotFinite(f"{name} is not finite after {when}: nothing is written")
+    if self.accelerator.is_main_process:
+        save_state(state, path)
 
 # %% ../nbs/2_learning/25_learner.ipynb #607b00d0
-class _Loading(_State):
-    "And back again."
+def _load_state_dict(
+    self: Any,
+    state: Any,                   # what `state_dict` returned
+    where: object = "the state",  # its origin, for the message
+) -> None:                        # nothing
+    """Go back to a state; `ValueError`, and no model is changed, where it is another run's or none.
 
-    def load_state_dict(self, state: Any, where: object = "the state") -> None:
-        "Go back to a state; `ValueError`, and no model is changed, where it is another run's or none."
-        there = state if isinstance(state, Mapping) else {}
-        absent = [name for name in (*self.values, "parts", "random", "totals") if name not in there]
-        _require(not absent, f"{where} is no state of a run: {', '.join(absent)} absent")
-        parts, there = self._parts(), state["parts"]
-        _require(set(parts) <= set(there), f"{where} has {', '.join(there)}, and here are {', '.join(parts)}")
-        for name in (name for name, part in parts.items() if isinstance(part, nn.Module)):
-            check_shapes(there[name], parts[name].state_dict(), where)
-        for name in reversed(parts):  # who refuses does so before a model has changed
-            parts[name].load_state_dict(there[name])
-        vars(self).update({k: state[k] for k in self.values})
-        self.last, self.log = self.epoch, LossLog("train_", self.window, dict(state["totals"]))
-        now, self.epoch_start = state["random"][self.accelerator.process_index % len(state["random"])]
-        _set_random_state(now, self.batches)
-
-    def load(self, path: str | Path) -> None:
-        "Read what `save` wrote; `ValueError` where the file holds another run's, or no state of a run."
-        self.load_state_dict(load_state(path), path)
-
-# %% ../nbs/2_learning/25_learner.ipynb #738a9b62
-class _Clock(_Loading):
-    "Where a fit stands."
-
-    first, stopped = 0, False  # epochs done when the fit began; whether it ends after this step
-
-    @property
-    def progress(self) -> float:
-        "The share of this fit that is done, in [0, 1]; in whole epochs where the loader has no length."
-        n = len(self.batches) if hasattr(self.batches, "__len__") else 0
-        done, total = ((epoch - self.first) * (n or 1) for epoch in (self.epoch, self.last))
-        return (done + min(self.batch, n)) / total if total else 1.0
-
-    def plot(self, keys: list[str] | None = None, ax: Axes | None = None) -> Axes:
-        "Draw columns of the history, by default every loss."
-        return show_history(self.history, keys, ax)
-
-    def __repr__(self) -> str:
-        done = f"{self.epoch} epochs, {self.steps} steps"
-        return f"Learner({'; '.join(self._parts())}; {done} on {self.device})"
-
-    def stop(self) -> None:
-        "End the fit after this step; its epoch is measured and counts as it is."
-        self.stopped = True
-    def _start_epoch(self) -> None:
-        self.batch, self.seconds, self.log = 0, 0.0, LossLog("train_", self.window)
+    Args:
+        state: what `state_dict` returned
+        where: its origin, for the message
+    """
+    there = state if isinstance(state, Mapping) else {}
+    absent = [name for name in (*_VALUES, "parts", "random", "totals") if name not in there]
+    _require(not absent, f"{where} is no state of a run: {', '.join(absent)} absent")
+    parts, there = _parts(self), state["parts"]
+    _require(set(parts) <= set(there), f"{where} has {', '.join(there)}, and here are {', '.join(parts)}")
+    for name in (name for name, part in parts.items() if isinstance(part, nn.Module)):
+        check_shapes(there[name], parts[name].state_dict(), where)
+    for name in reversed(parts):  # who refuses does so before a model has changed
+        parts[name].load_state_dict(there[name])
+    vars(self).update({k: state[k] for k in _VALUES})
+    self.last, self.log = self.epoch, LossLog("train_", self.window, dict(state["totals"]))
+    now, self.epoch_start = state["random"][self.accelerator.process_index % len(state["random"])]
+    _set_random_state(now, self.batches)
 
 # %% ../nbs/2_learning/25_learner.ipynb #b1c6855c
-class _Losses(_Clock):
-    "The losses of a step, over all processes."
-
-    loss_function: Callable
-    name = ""
-
-    def supervised(self, model: nn.Module, batch: Any) -> tuple:
-        prediction = self.forward(model, batch)
-        return self.loss_function(prediction, batch[1]), {"prediction": prediction}
-
-    def _note(self, result: Any, count: int) -> None:
-        "`loss` is this process's share of the sum of losses; losses and logs are noted."
-        losses, logs, _ = _split(f"train_{self.name}_" if self.name else "train_", result)
-        first, *others = losses.values()
-        self.loss, self.losses, self.count = sum(others, first) if others else first, losses, count
-        if self.world > 1:  # DistributedDataParallel will average the gradients of the processes
-            values = [v.detach().float() for v in (*losses.values(), *logs.values())] + [torch.ones(())]
-            sums = self.accelerator.reduce(torch.stack([v.to(self.device) for v in values]) * count)
-            means, self.count = sums[:-1] / sums[-1], sums[-1]
-            self.loss = self.loss * (self.world * count / self.count)
-            self.losses, logs = dict(zip(losses, means)), dict(zip(logs, means[len(losses) :]))
-        self.log.add(self.losses, logs, self.count, f"epoch {self.epoch + 1}, step {self.batch + 1}")
+def _note(self: Any, result: Any, count: int) -> None:
+    "`loss` is this process's share of the sum of losses; losses and logs are noted."
+    losses, logs, _ = _split(f"train_{self.name}_" if self.name else "train_", result)
+    first, *others = losses.values()
+    self.loss, self.losses, self.count = sum(others, first) if others else first, losses, count
+    if self.world > 1:  # DistributedDataParallel will average the gradients of the processes
+        values = [v.detach().float() for v in (*losses.values(), *logs.values())] + [torch.ones(())]
+        *sums, self.count = self.accelerator.reduce(torch.stack([v.to(self.device) for v in values]) * count)
+        means = [total / self.count for total in sums]
+        self.loss = self.loss * (self.world * count / self.count)
+        self.losses, logs = dict(zip(losses, means)), dict(zip(logs, means[len(losses) :]))
+    self.log.add(self.losses, logs, self.count, f"epoch {self.epoch + 1}, step {self.batch + 1}")
 
 # %% ../nbs/2_learning/25_learner.ipynb #3731f48f
-class _Step(_Losses):
+def _step(self: Any, batch: Any) -> None:
     "One step for each optimizer."
-
-    data: Any = None
-    schedule: Callable[[float], float] | None = None
-    hold = held = False
-
-    def _step(self, batch: Any) -> None:
-        count = _size(batch)
-        _require(count or self.data, f"the first batch has fewer examples than processes, {self.world}")
-        self.data = self.to_device(batch) if count else self.data  # an idle process repeats, with weight 0
-        if self.schedule:
-            self.set_rates(self.base, self.schedule(self.progress))
-        self.call("before_step")
-        for self.name, step in self.steps_of.items():
-            self.optimizer = self.optimizers[self.name]
-            if not self.held:
-                self.optimizer.zero_grad()
-            with self.accelerator.no_sync(self.wrapped) if self.hold else nullcontext():
-                with self.autocast():
-                    result = step(self.wrapped, self.data)
-                if result is None:
-                    continue
-                self._note(result, count)
-                self.call("after_loss")
-                self.scaler.scale(self.loss).backward()
-            self.call("after_backward")
-            if not self.hold:
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
-        self.held = self.hold
+    count = _size(batch)
+    _require(count or self.data, f"the first batch has fewer examples than processes, {self.world}")
+    self.data = self.to_device(batch) if count else self.data  # an idle process repeats, with weight 0
+    if self.schedule:
+        self.set_rates(self.base, self.schedule(self.progress))
+    self.call("before_step")
+    for self.name, step in self.steps_of.items():
+        self.optimizer = self.optimizers[self.name]
+        if not self.held:
+            self.optimizer.zero_grad()
+        with self.accelerator.no_sync(self.wrapped) if self.hold else nullcontext():
+            with self.autocast():
+                result = step(self.wrapped, self.data)
+            if result is None:
+                continue
+            _note(self, result, count)
+            self.call("after_loss")
+            self.scaler.scale(self.loss).backward()
+        self.call("after_backward")
+        if not self.hold:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+    self.held = self.hold
 
 # %% ../nbs/2_learning/25_learner.ipynb #cc83657a
-class _Epoch(_Step):
-    "One pass over the data."
+def _rest(self: Any) -> Iterable:
+    "The batches of this epoch that are still to come."
+    _set_epoch(self.batches, self.epoch)
+    if self.batch:
+        return _skip_batches(self.batches, self.batch, self.epoch_start)
+    if self.world > 1:
+        synchronize_rng_states(["torch"])  # so that all processes draw the same order
+    self.epoch_start = _random_state(self.batches)
+    return self.batches
 
-    def _rest(self) -> Iterable:
-        "The batches of this epoch that are still to come."
-        _set_epoch(self.batches, self.epoch)
-        if self.batch:
-            return _skip_batches(self.batches, self.batch, self.epoch_start)
-        if self.world > 1:
-            synchronize_rng_states(["torch"])  # so that all processes draw the same order
-        self.epoch_start = _random_state(self.batches)
-        return self.batches
 
-    def _run_epoch(self) -> None:
-        began = time.perf_counter() - self.seconds
-        self.mode(training=True)
-        self.call("before_epoch")
-        for batch in self._rest():
-            self._step(batch)
-            self.batch, self.steps, self.seconds = self.batch + 1, self.steps + 1, time.perf_counter() - began
-            self.call("after_step")
-            if self.stopped:
-                break
-        _require(self.batch, f"the train loader gave no batch in epoch {self.epoch + 1}")
-        row = {"epoch": self.epoch + 1} | self.log.means()
-        row |= {} if self.valid_loader is None else self.evaluate(self.valid_loader, "valid_")
-        self.history.append(row | {"seconds": time.perf_counter() - began})
-        self.epoch += 1
-        self._start_epoch()
-        self.call("after_epoch")
+def _run_epoch(self: Any) -> None:
+    began = time.perf_counter() - self.seconds
+    self.mode(training=True)
+    self.call("before_epoch")
+    for batch in _rest(self):
+        _step(self, batch)
+        self.batch, self.steps, self.seconds = self.batch + 1, self.steps + 1, time.perf_counter() - began
+        self.call("after_step")
+        if self.stopped:
+            break
+    _require(self.batch, f"the train loader gave no batch in epoch {self.epoch + 1}")
+    row = {"epoch": self.epoch + 1} | self.log.means()
+    row |= {} if self.valid_loader is None else self.evaluate(self.valid_loader, "valid_")
+    self.history.append(row | {"seconds": time.perf_counter() - began})
+    self.epoch += 1
+    _start_epoch(self)
+    self.call("after_epoch")
 
 # %% ../nbs/2_learning/25_learner.ipynb #34bbbcff
-class _Begin(_Epoch):
-    "The beginning of a fit."
+def _start_epoch(self: Any) -> None:
+    self.batch, self.seconds, self.log = 0, 0.0, LossLog("train_", self.window)
 
-    seed: int | None
 
-    def _begin(self, epochs: int, lr: Any, schedule: Any, callbacks: list[Callback]) -> None:
-        self.schedule, self.base = schedule, self.rates(lr)
-        self.set_rates(self.base)
-        self.stopped = self.hold = self.held = False
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.depth)
-        self.first, self.last = self.last, self.last + epochs
-        self._start_epoch()
-        if self.seed is not None:
-            seed_everything(self.seed + self.epoch)
+def _begin(self: Any, epochs: int, lr: Any, schedule: Any, callbacks: Sequence[Callback]) -> None:
+    self.schedule, self.base = schedule, self.rates(lr)
+    self.set_rates(self.base)
+    self.stopped = self.hold = self.held = False
+    self.callbacks = sorted([*self.callbacks, *callbacks], key=lambda callback: callback.depth)
+    self.first, self.last = self.last, self.last + epochs
+    _start_epoch(self)
+    if self.seed is not None:
+        seed_everything(self.seed + self.epoch)
 
 # %% ../nbs/2_learning/25_learner.ipynb #e298204a
-class _Fit(_Begin):
-    "The whole loop."
+def _fit(
+    self: Any,
+    epochs: int,                                       # epochs to add to those asked for so far
+    lr: float | dict[str, float] | None = None,        # learning rate, or one for each optimizer's name; None: as it is
+    schedule: Callable[[float], float] | None = None,  # share of this fit that is done, in [0, 1) -> factor of the rates
+    callbacks: Sequence[Callback] = (),                # for this fit only
+) -> list[dict[str, float]]:                           # the history: a dict an epoch
+    """Train; `ValueError` for epochs below 0, `NotFinite` that names epoch and step of a loss that is not.
 
-    def fit(
-        self,
-        epochs: int,                                       # epochs to add to those asked for so far
-        lr: float | dict[str, float] | None = None,        # learning rate, or one for each optimizer's name; None: as it is
-        schedule: Callable[[float], float] | None = None,  # share of this fit that is done, in [0, 1) -> factor of the rates
-        callbacks: Sequence[Callback] = (),                # for this fit only
-    ) -> list[dict[str, float]]:                           # the history: a dict an epoch
-        """Train; `ValueError` for epochs below 0, `NotFinite` that names epoch and step of a loss that is not.
+    Args:
+        epochs: epochs to add to those asked for so far
+        lr: learning rate, or one for each optimizer's name; None: as it is
+        schedule: share of this fit that is done, in [0, 1) -> factor of the rates
+        callbacks: for this fit only
 
-        Args:
-            epochs: epochs to add to those asked for so far
-            lr: learning rate, or one for each optimizer's name; None: as it is
-            schedule: share of this fit that is done, in [0, 1) -> factor of the rates
-            callbacks: for this fit only
-
-        Returns:
-            the history: a dict an epoch
-        """
-        _require(epochs >= 0, f"epochs must be at least 0, not {epochs}")
-        kept, complete = self.callbacks, False
-        self._begin(epochs, lr, schedule, [*kept, *callbacks])
-        try:
-            self.call("before_fit")
-            while self.epoch < self.last and not self.stopped:
-                self._run_epoch()
-            self.call("after_fit")
-            complete = not self.stopped
-        finally:
-            self.callbacks, self.last = kept, self.last if complete else self.epoch
-            self.set_rates(self.base if schedule else self.rates())
-        self.mode(training=False)
-        self.accelerator.wait_for_everyone()
-        return self.history
+    Returns:
+        the history: a dict an epoch
+    """
+    _require(epochs >= 0, f"epochs must be at least 0, not {epochs}")
+    kept, complete = self.callbacks, False
+    _begin(self, epochs, lr, schedule, callbacks)
+    try:
+        self.call("before_fit")
+        while self.epoch < self.last and not self.stopped:
+            _run_epoch(self)
+        self.call("after_fit")
+        complete = not self.stopped
+    finally:
+        self.callbacks, self.last = kept, self.last if complete else self.epoch
+        self.set_rates(self.base if schedule else self.rates())
+    self.mode(training=False)
+    self.accelerator.wait_for_everyone()
+    return self.history
 
 # %% ../nbs/2_learning/25_learner.ipynb #13f78664
 @dataclass(eq=False)
@@ -543,47 +464,88 @@ class RangeTest(Callback):
             learner.stop()
 
 # %% ../nbs/2_learning/25_learner.ipynb #de837dd4
-class _FindRate(_Fit):
-    "How a Learner looks for its learning rate."
+def _find_lr(
+    self: Any,
+    low: float = 1e-6,       # first learning rate
+    high: float = 1.0,       # last learning rate
+    steps: int = 100,        # batches, each at a greater rate
+    ax: Axes | None = None,  # axes to draw on; opened where None
+) -> float:                  # a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
+    """The learning-rate range test (Smith, 2017); afterwards everything is as it was.
 
-    def find_lr(
-        self,
-        low: float = 1e-6,       # first learning rate
-        high: float = 1.0,       # last learning rate
-        steps: int = 100,        # batches, each at a greater rate
-        ax: Axes | None = None,  # axes to draw on; opened where None
-    ) -> float:                  # a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
-        """The learning-rate range test (Smith, 2017); afterwards everything is as it was.
+    Args:
+        low: first learning rate
+        high: last learning rate
+        steps: batches, each at a greater rate
+        ax: axes to draw on; opened where None
 
-        Args:
-            low: first learning rate
-            high: last learning rate
-            steps: batches, each at a greater rate
-            ax: axes to draw on; opened where None
+    Returns:
+        a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
+    """
+    kept, test = (self.callbacks, self.valid_loader, self.last), RangeTest(low, high, steps)
+    self.callbacks, self.valid_loader, saved = [], None, deepcopy(self.state_dict())
+    try:
+        with self.evaluating(), torch.enable_grad():
+            self.callbacks = [callback for callback in kept[0] if callback.in_range_test]
+            self.fit(steps, callbacks=[test])
+    except NotFinite:  # where the first loss is, the rate is not to blame
+        if not test.curve:
+            raise
+    finally:
+        self.callbacks = []
+        self.load_state_dict(saved)
+        self.callbacks, self.valid_loader, self.last = kept
+    axes: Any = figure() if ax is None else ax
+    axes.semilogx(*zip(*test.curve))
+    axes.set(xlabel="learning rate", ylabel="loss, smoothed", title="range test")
+    return min(test.curve, key=lambda point: point[1])[0] / 10
 
-        Returns:
-            a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
-        """
-        kept, test = (self.callbacks, self.valid_loader, self.last), RangeTest(low, high, steps)
-        self.callbacks, self.valid_loader, saved = [], None, deepcopy(self.state_dict())
-        try:
-            with self.evaluating(), torch.enable_grad():
-                self.callbacks = [callback for callback in kept[0] if callback.in_range_test]
-                self.fit(steps, callbacks=[test])
-        except NotFinite:  # where the first loss is, the rate is not to blame
-            if not test.curve:
-                raise
-        finally:
-            self.callbacks = []
-            self.load_state_dict(saved)
-            self.callbacks, self.valid_loader, self.last = kept
-        axes: Any = figure() if ax is None else ax
-        axes.semilogx(*zip(*test.curve))
-        axes.set(xlabel="learning rate", ylabel="loss, smoothed", title="range test")
-        return min(test.curve, key=lambda point: point[1])[0] / 10
+# %% ../nbs/2_learning/25_learner.ipynb #bde74a65
+class _Run:
+    "What a Learner knows and does; the functions above are its methods."
+
+    model, models, optimizers, accelerator, batches, base = None, {}, {}, None, (), {}  # type: Any, dict, dict, Any, Any, dict
+    epoch = batch = steps = first = last = 0  # epochs done, batches of the next one, all steps; where a fit begins and ends
+    data, epoch_start, schedule, name, looking, stopped, hold, held = None, None, None, "", False, False, False, False
+    fit, find_lr, evaluate, evaluating, predict = _fit, _find_lr, _evaluate, _evaluating, _predict
+    state_dict, load_state_dict, save, call, mode = _state_dict, _load_state_dict, _save, _call, _mode
+    rates, set_rates = _rates, _set_rates
+    forward = loss_function = loss = count = optimizer = scaler = None  # type: Any
+    history: list[dict[str, float]]
+
+    def load(self, path: str | Path) -> None:
+        "Read what `save` wrote; `ValueError` where the file holds another run's, or no state of a run."
+        self.load_state_dict(load_state(path), path)
+
+    def stop(self) -> None:
+        "End the fit after this step; its epoch is measured and counts as it is."
+        self.stopped = True
+
+    def plot(self, keys: list[str] | None = None, ax: Axes | None = None) -> Axes:
+        "Draw columns of the history, by default every loss."
+        return show_history(self.history, keys, ax)
+
+    @property
+    def progress(self) -> float:
+        "The share of this fit that is done, in [0, 1]; in whole epochs where the loader has no length."
+        n = len(self.batches) if hasattr(self.batches, "__len__") else 0
+        done, total = ((epoch - self.first) * (n or 1) for epoch in (self.epoch, self.last))
+        return (done + min(self.batch, n)) / total if total else 1.0
+
+    def __repr__(self) -> str:
+        done = f"{self.epoch} epochs, {self.steps} steps"
+        return f"Learner({'; '.join(_parts(self))}; {done} on {self.accelerator.device})"
+
+    def to_device(self, batch: Any) -> Any:
+        on_cpu = self.accelerator.device.type == "cpu"
+        return batch if on_cpu else send_to_device(batch, self.accelerator.device, non_blocking=True)
+
+    def supervised(self, model: nn.Module, batch: Any) -> tuple:
+        prediction = self.forward(model, batch)
+        return self.loss_function(prediction, batch[1]), {"prediction": prediction}
 
 # %% ../nbs/2_learning/25_learner.ipynb #e58bb488
-class Learner(_FindRate):
+class Learner(_Run):
     """Trains any model on any loader, on CPU or GPU, in one process or in many under `accelerate launch`.
 
     Args:
@@ -614,13 +576,13 @@ class Learner(_FindRate):
         mixed_precision: str | None = None,        # "no", "bf16" or "fp16"; by default what `accelerate launch` says
         seed: int | None = None,                   # of the random numbers of each fit; None: they go on as they are
     ) -> None:
-        self.valid_loader, self.metrics = valid_loader, dict(metrics or {})
-        self.callbacks = [ProgressBar(), *callbacks]
+        self.valid_loader, self.metrics, self.callbacks = valid_loader, dict(metrics or {}), [ProgressBar(), *callbacks]
         self.loss_function, self.forward, self.seed = loss, predict or _forward, seed
-        self._prepare(model, train_loader, mixed_precision)
-        self._make_optimizers(optimizer, step if isinstance(step, dict) else {"": step or self.supervised})
         self.history = []
-        self._start_epoch()
+        _prepare(self, model, train_loader, mixed_precision)
+        self.steps_of = step if isinstance(step, dict) else {"": step or self.supervised}
+        self.optimizers = _make_optimizers(self, optimizer)
+        _start_epoch(self)
 
 # %% ../nbs/2_learning/25_learner.ipynb #e85fc89e
 def _kernel() -> bool:

@@ -25,7 +25,13 @@ def _check_images(
     channels: int,  # channels that it takes
     smallest: int,  # least height and width that it takes, pixels
 ) -> None:          # nothing
-    "`ValueError` unless `x` is a batch (N, `channels`, H, W) with sides of at least `smallest` pixels."
+    """`ValueError` unless `x` is a batch (N, `channels`, H, W) with sides of at least `smallest` pixels.
+
+    Args:
+        x: what a network was given
+        channels: channels that it takes
+        smallest: least height and width that it takes, pixels
+    """
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"expected images of shape (N, {channels}, H, W), not {tuple(x.shape)}")
     if min(x.shape[-2:]) < smallest:
@@ -37,7 +43,15 @@ def _channels_last(
     x: Tensor,          # (N, C, H, W)
     least: int = 2**17, # pixels in the batch, N x H x W, from which it is worth while: three photographs of 224 x 224
 ) -> Tensor:            # the same values, in another order in memory
-    "`x` with the channels of each pixel side by side, which convolutions read faster, where it has `least` pixels."
+    """`x` with the channels of each pixel side by side, which convolutions read faster, where it has `least` pixels.
+
+    Args:
+        x: (N, C, H, W)
+        least: pixels in the batch, N x H x W, from which it is worth while: three photographs of 224 x 224
+
+    Returns:
+        the same values, in another order in memory
+    """
     return x.contiguous(memory_format=torch.channels_last) if x[:, :1].numel() >= least else x
 
 # %% ../../nbs/3_convnets/32_architectures.ipynb #12be3cd6
@@ -411,7 +425,15 @@ def _round_channels(
     channels: float,  # wanted number
     divisor: int = 8, # the result is a multiple of it
 ) -> int:             # nearest multiple, at least `divisor` and at least 90 % of `channels`
-    "Channels that hardware likes."
+    """Channels that hardware likes.
+
+    Args:
+        channels: wanted number
+        divisor: the result is a multiple of it
+
+    Returns:
+        nearest multiple, at least `divisor` and at least 90 % of `channels`
+    """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 

@@ -23,7 +23,15 @@ def _mirror_index(
     i: Tensor,  # long, any shape; indices in -(size - 1) ... 2 (size - 1)
     size: int,  # number of rows or columns, >= 1
 ) -> Tensor:    # same shape, in 0 ... size - 1
-    "Indices outside an image, reflected at its first and last pixel."
+    """Indices outside an image, reflected at its first and last pixel.
+
+    Args:
+        i: long, any shape; indices in -(size - 1) ... 2 (size - 1)
+        size: number of rows or columns, >= 1
+
+    Returns:
+        same shape, in 0 ... size - 1
+    """
     last = size - 1
     return last - (last - i.abs()).abs()
 
@@ -34,7 +42,17 @@ def _move(
     dx: Tensor,       # (N,) long, columns likewise; to the left
     mirrored: Tensor, # (N,) bool, whether left and right change places first
 ) -> Tensor:          # (N, C, H, W), channels last in memory
-    "Move and mirror each image of a batch by its own amount; what is missing at the border is reflected."
+    """Move and mirror each image of a batch by its own amount; what is missing at the border is reflected.
+
+    Args:
+        images: (N, C, H, W)
+        dy: (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
+        dx: (N,) long, columns likewise; to the left
+        mirrored: (N,) bool, whether left and right change places first
+
+    Returns:
+        (N, C, H, W), channels last in memory
+    """
     n, c, h, w = images.shape
     y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     rows = _mirror_index(y + dy[:, None], h)
@@ -53,7 +71,17 @@ def _jitter(
     contrast: Tensor,   # (N,) factors >= 0
     saturation: Tensor, # (N,) factors >= 0
 ) -> Tensor:            # (N, 3, H, W) in [0, 1]
-    "Change brightness, then contrast, then saturation of each image by its own factors."
+    """Change brightness, then contrast, then saturation of each image by its own factors.
+
+    Args:
+        images: (N, 3, H, W) RGB in [0, 1]
+        brightness: (N,) factors >= 0
+        contrast: (N,) factors >= 0
+        saturation: (N,) factors >= 0
+
+    Returns:
+        (N, 3, H, W) in [0, 1]
+    """
     def grey(x: Tensor) -> Tensor:
         return (x * x.new_tensor(_GREY_WEIGHTS)[:, None, None]).sum(1, keepdim=True)
 
@@ -71,7 +99,17 @@ def _cut_out(
     left: Tensor,   # (N,) long, first hidden column; may lie outside
     size: int,      # side of the square, pixels
 ) -> Tensor:        # (N, C, H, W)
-    "Hide a square of each image behind the batch's mean colour (DeVries and Taylor, 2017)."
+    """Hide a square of each image behind the batch's mean colour (DeVries and Taylor, 2017).
+
+    Args:
+        images: (N, C, H, W)
+        top: (N,) long, first hidden row; may lie outside
+        left: (N,) long, first hidden column; may lie outside
+        size: side of the square, pixels
+
+    Returns:
+        (N, C, H, W)
+    """
     h, w = images.shape[-2:]
     y = torch.arange(h, device=images.device) - top[:, None]
     x = torch.arange(w, device=images.device) - left[:, None]

@@ -25,7 +25,18 @@ def _conv3x3(
     groups: int = 1,   # groups of channels that do not mix
     dilation: int = 1, # distance between the window's pixels
 ) -> nn.Conv2d:        # keeps height and width at stride 1
-    "A 3 x 3 convolution without bias, since the batch normalisation after it has one."
+    """A 3 x 3 convolution without bias, since the batch normalisation after it has one.
+
+    Args:
+        in_channels: channels of the input
+        out_channels: channels of the output
+        stride: step of the window, pixels
+        groups: groups of channels that do not mix
+        dilation: distance between the window's pixels
+
+    Returns:
+        keeps height and width at stride 1
+    """
     return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias=False)
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #64e5a861
@@ -148,7 +159,17 @@ def _projection(
     stride: int,       # how much smaller the output is
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
 ) -> nn.Module:        # the shortcut
-    "Shortcut by a learned 1 x 1 convolution, for ImageNet."
+    """Shortcut by a learned 1 x 1 convolution, for ImageNet.
+
+    Args:
+        in_channels: channels of the block's input
+        out_channels: channels of its output
+        stride: how much smaller the output is
+        norm_layer: normalisation of so many channels
+
+    Returns:
+        the shortcut
+    """
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(out_channels))
 
 # %% ../../nbs/3_convnets/33_resnet.ipynb #797cc57d
@@ -163,7 +184,22 @@ def _make_stage(
     norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d, # normalisation of so many channels
     **kwargs,                       # more arguments of `block`
 ) -> nn.Sequential:                 # the stage
-    "Blocks in a row, of which only the first changes the shape."
+    """Blocks in a row, of which only the first changes the shape.
+
+    Args:
+        block: what is repeated
+        inplanes: channels of the input
+        planes: the blocks' `planes`
+        blocks: how many
+        stride: of the first block
+        shortcut: builds a shortcut where the shape changes
+        dilations: of the first block and of the others
+        norm_layer: normalisation of so many channels
+        **kwargs: more arguments of `block`
+
+    Returns:
+        the stage
+    """
     channels = planes * block.expansion
     change = shortcut(inplanes, channels, stride, norm_layer) if stride != 1 or inplanes != channels else None
     first = block(inplanes, planes, stride, change, dilation=dilations[0], norm_layer=norm_layer, **kwargs)
@@ -410,7 +446,15 @@ def _random_direction(
     model: nn.Module,           # any network
     generator: torch.Generator, # source of chance
 ) -> dict[str, Tensor]:         # a change for each parameter, by its name
-    "A random direction in weight space whose filters are as long as the model's own; 0 for biases and normalisation."
+    """A random direction in weight space whose filters are as long as the model's own; 0 for biases and normalisation.
+
+    Args:
+        model: any network
+        generator: source of chance
+
+    Returns:
+        a change for each parameter, by its name
+    """
     direction = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
         if weight.ndim > 1:

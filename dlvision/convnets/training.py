@@ -260,7 +260,15 @@ def _resize_bytes(
     images: Tensor, # (N, C, H, W) uint8
     size: int,      # new height and width, pixels
 ) -> Tensor:        # (N, C, size, size) uint8
-    "Shrink or enlarge images, each new pixel an average over what it covers."
+    """Shrink or enlarge images, each new pixel an average over what it covers.
+
+    Args:
+        images: (N, C, H, W) uint8
+        size: new height and width, pixels
+
+    Returns:
+        (N, C, size, size) uint8
+    """
     if images.shape[-2:] == (size, size):
         return images
     parts = [interpolate(part.float(), (size, size), mode="bilinear", antialias=True) for part in images.split(2000)]
@@ -302,7 +310,11 @@ def fast_optimizer(
 def _set_norms(
     filters: Sequence[Tensor], # (out, in, k, k) each, changed in place
 ) -> None:                     # nothing
-    "Scale each bank of filters to the norm sqrt(out)."
+    """Scale each bank of filters to the norm sqrt(out).
+
+    Args:
+        filters: (out, in, k, k) each, changed in place
+    """
     norms = torch._foreach_norm(list(filters))
     torch._foreach_mul_(list(filters), [len(f) ** 0.5 / n for f, n in zip(filters, norms)])
 

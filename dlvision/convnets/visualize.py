@@ -310,7 +310,15 @@ def _joint_probabilities(
     features: Tensor,          # (N, D)
     perplexity: float = 30.0,  # neighbours that each point should have, more than 1, less than N - 1
 ) -> Tensor:                   # (N, N) float64, symmetric, with sum 1
-    "How likely two points are neighbours; `ValueError` for a perplexity or features that cannot be."
+    """How likely two points are neighbours; `ValueError` for a perplexity or features that cannot be.
+
+    Args:
+        features: (N, D)
+        perplexity: neighbours that each point should have, more than 1, less than N - 1
+
+    Returns:
+        (N, N) float64, symmetric, with sum 1
+    """
     if features.ndim != 2 or not features.isfinite().all():
         raise ValueError(f"expected finite features (N, D), not {tuple(features.shape)}, {(~features.isfinite()).sum()} not finite")
     n, x = len(features), features.detach().double()
@@ -339,7 +347,15 @@ def _kl_divergence(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
 ) -> Tensor:    # the number that t-SNE makes small, in nats
-    "How much the neighbours in the plane differ from those among the features."
+    """How much the neighbours in the plane differ from those among the features.
+
+    Args:
+        p: (N, N) joint probabilities of the features
+        y: (N, 2) places
+
+    Returns:
+        the number that t-SNE makes small, in nats
+    """
     t = _student(y)
     q = (t / t.sum()).clamp(min=torch.finfo(t.dtype).tiny)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()
@@ -349,7 +365,15 @@ def _kl_gradient(
     p: Tensor,  # (N, N) joint probabilities of the features
     y: Tensor,  # (N, 2) places
 ) -> Tensor:    # (N, 2)
-    "Derivative of `_kl_divergence` by `y`."
+    """Derivative of `_kl_divergence` by `y`.
+
+    Args:
+        p: (N, N) joint probabilities of the features
+        y: (N, 2) places
+
+    Returns:
+        (N, 2)
+    """
     t = _student(y)
     springs = torch.add(p, t, alpha=-1 / t.sum().item()).mul_(t)
     return 4 * (springs.sum(1, keepdim=True) * y - springs @ y)
