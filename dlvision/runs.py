@@ -97,18 +97,48 @@ def _read(path: str | Path, read: Callable) -> Any:
 _load = partial(torch.load, map_location="cpu", weights_only=True)
 
 
-def save_state(state: dict[str, Any], path: str | Path) -> None:
-    "Write the state of a run; the file appears whole or not at all."
+def save_state(
+    state: dict[str, Any],  # numbers, strings, tensors, and lists and dicts of them
+    path: str | Path,       # the file
+) -> None:                  # nothing; the file appears whole or not at all
+    """Write the state of a run.
+
+    Args:
+        state: numbers, strings, tensors, and lists and dicts of them
+        path: the file
+
+    Returns:
+        nothing; the file appears whole or not at all
+    """
     _write(path, partial(torch.save, state))
 
 
-def load_state(path: str | Path) -> Any:
-    "Read the state of a run, without running code that the file might hold; `ValueError` where it is broken."
+def load_state(
+    path: str | Path,  # what `save_state` wrote
+) -> Any:              # the state, its tensors on the CPU
+    """Read the state of a run, without running code that the file might hold; `ValueError` where it is broken.
+
+    Args:
+        path: what `save_state` wrote
+
+    Returns:
+        the state, its tensors on the CPU
+    """
     return _read(path, _load)
 
 # %% ../nbs/9_workshop/96_runs.ipynb #411f2ccb
-def check_shapes(found: Mapping[str, Any], expected: Mapping[str, Tensor], where: object) -> None:
-    "`ValueError` that names the first tensor that is absent on one side or differs in shape."
+def check_shapes(
+    found: Mapping[str, Any],        # tensors by name, as they were read
+    expected: Mapping[str, Tensor],  # tensors by name, as the model has them
+    where: object,                   # where they were read from, for the message
+) -> None:                           # nothing
+    """`ValueError` that names the first tensor that is absent on one side or differs in shape.
+
+    Args:
+        found: tensors by name, as they were read
+        expected: tensors by name, as the model has them
+        where: where they were read from, for the message
+    """
     for name in dict.fromkeys([*expected, *found]):
         pair = [x.get(name, "absent") for x in (found, expected)]
         there, here = (tuple(x.shape) if isinstance(x, Tensor) else x for x in pair)
@@ -243,9 +273,20 @@ class NotFinite(ValueError):
 
 
 class LossLog:
-    "Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps."
+    """Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps.
 
-    def __init__(self, prefix: str = "", window: int = 1, totals: dict | None = None) -> None:
+    Args:
+        prefix: of the name of the losses' sum
+        window: steps between two looks: reading a number waits for the device
+        totals: of another log, to go on from
+    """
+
+    def __init__(
+        self,
+        prefix: str = "",             # of the name of the losses' sum
+        window: int = 1,              # steps between two looks: reading a number waits for the device
+        totals: dict | None = None,   # of another log, to go on from
+    ) -> None:
         self.prefix, self.window, self.pending = prefix, window, []  # type: str, int, list[tuple]
         self.totals = totals or {}  # name -> sum over examples, examples, steps in which it was a loss
 
