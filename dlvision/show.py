@@ -5,19 +5,11 @@
 # %% auto #0
 __all__ = ['TEXT', 'GROUND', 'GREY', 'COLORS', 'STYLE', 'Knot', 'use_style', 'figure', 'as_array', 'show_images', 'show_row',
            'show_boxes', 'show_masks', 'show_keypoints', 'show_numbers', 'show_map', 'show_maps', 'label_curves',
-           'show_history', 'show_confusion', 'strip', 'explore', 'diagram']
+           'show_history', 'show_confusion', 'diagram', 'explore', 'strip']
 
 # %% ../nbs/9_workshop/92_show.ipynb #a69dd907
-import asyncio
-import base64
-import importlib.util
-import inspect
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from html import escape
-from io import BytesIO, StringIO
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,16 +17,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as MplPath
 from matplotlib.textpath import TextPath
-from PIL import Image
 from torch import Tensor
 
-from .exercises import under_test
+from .controls import explore, strip  # chapter 97; they belong to what a chapter draws with
+
+_all_ = ["explore", "strip"]
 
 # %% ../nbs/9_workshop/92_show.ipynb #5a73e2ff
 def _luminance(color) -> float:
@@ -53,25 +44,29 @@ def _ink(ground) -> str:
     "Black or white, whichever is read better on a ground."
     return max(("#000000", "#ffffff"), key=lambda ink: _contrast(ink, ground))
 
-# %% ../nbs/9_workshop/92_show.ipynb #16371410
+# %% ../nbs/9_workshop/92_show.ipynb #a8ebbbec
 TEXT, GROUND, GREY = "#333333", "#ffffff", "#7f7f7f"  # grey decorates; it is too pale for text
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", GREY, "#E69F00", "#56B4E9", "#B8A900"]
+
+# %% ../nbs/9_workshop/92_show.ipynb #16371410
 STYLE: dict[Any, Any] = {
-    "figure.facecolor": GROUND, "axes.facecolor": GROUND, "savefig.facecolor": "auto", "savefig.transparent": False,
+    "figure.facecolor": GROUND, "axes.facecolor": GROUND, "savefig.facecolor": "auto",
+    "savefig.transparent": False,
     "text.color": TEXT, "axes.labelcolor": TEXT, "axes.titlecolor": TEXT, "axes.edgecolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT,
     "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=COLORS),
-    "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
-    "legend.frameon": False, "legend.labelcolor": TEXT, "grid.color": GREY, "grid.alpha": 0.25,
-    "image.cmap": "gray", "image.interpolation": "antialiased", "figure.dpi": 100, "savefig.dpi": "figure",
+    "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "legend.fontsize": 8, "legend.frameon": False, "legend.labelcolor": TEXT, "grid.color": GREY,
+    "grid.alpha": 0.25, "image.cmap": "gray", "image.interpolation": "antialiased",
+    "figure.dpi": 100, "savefig.dpi": "figure",
 }  # fmt: skip
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #e5c4d6a4
 def use_style() -> None:
     "Make the course's look the default of this kernel: light PNG figures with dark text, in either theme."
     plt.rcParams.update(STYLE)
     ipython = sys.modules.get("IPython")  # outside notebooks it is not even needed
-    if ipython and ipython.get_ipython():  # one pixel a dot: twice as many would make the saved chapters four times as large
+    if ipython and ipython.get_ipython():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("png")
@@ -121,23 +116,33 @@ def as_array(
 
 # %% ../nbs/9_workshop/92_show.ipynb #6b01cd54
 def _sheet(
-    arrays: Sequence[np.ndarray], titles: Sequence[str], columns: int | None, ax: Axes | None, size: float | None, **look
-) -> Axes:
+    arrays: Sequence[np.ndarray], titles: Sequence[str], columns: int | None, ax: Axes | None,
+    size: float | None, **look,
+) -> Axes:  # fmt: skip
     "Draw arrays as a contact sheet, at most 8 inches wide, in rows as equal as they come."
     rows = -(-len(arrays) // (columns or 8))
     columns = columns or -(-len(arrays) // rows)
     size = size or min(8 / columns, 2)
-    tall = max(h / max(h, w) for h, w in (array.shape[:2] for array in arrays))  # a cell is 1 wide and `tall` high
+    tall = max(h / max(h, w) for h, w in (array.shape[:2] for array in arrays))  # a cell is 1 wide, `tall` high
     lines = max(title.count("\n") + bool(title) for title in titles)
-    wide_pitch, high_pitch = 1.06, tall + (0.16 / size * lines + 0.06)
-    ax = figure(width=columns * size, height=rows * size * high_pitch / wide_pitch) if ax is None else ax
+    wide, high = 1.06, tall + (0.16 / size * lines + 0.06)  # from one cell to the next
+    ax = figure(width=columns * size, height=rows * size * high / wide) if ax is None else ax
     for i, (array, title) in enumerate(zip(arrays, titles)):
         h, w = array.shape[:2]
-        x, y = i % columns * wide_pitch, i // columns * high_pitch
+        x, y = i % columns * wide, i // columns * high
         dx, dy = w / max(h, w) / 2, h / max(h, w) / 2
         ax.imshow(array, extent=(x - dx, x + dx, y + dy, y - dy), **look)
         ax.text(x, y - tall / 2 - 0.03, title, ha="center", va="bottom", fontsize=8, color=TEXT)
-    ax.set(xlim=(-0.53, columns * wide_pitch - 0.53), ylim=((rows - 0.5) * high_pitch, -tall / 2 - high_pitch + tall))
+    ax.set(xlim=(-0.53, columns * wide - 0.53), ylim=((rows - 0.5) * high, tall / 2 - high))
+    ax.set_axis_off()
+    return ax
+
+# %% ../nbs/9_workshop/92_show.ipynb #5822f8b2
+def _show_one(array: np.ndarray, title: str, ax: Axes | None) -> Axes:
+    h, w = array.shape[:2]
+    ax = figure(width=4, height=min(4 * h / w, 5) + 0.2 * bool(title)) if ax is None else ax
+    ax.imshow(array, extent=(0, w, h, 0), vmin=0, vmax=1, cmap="gray")
+    ax.set_title(title)
     ax.set_axis_off()
     return ax
 
@@ -171,15 +176,6 @@ def show_images(
         return _sheet(arrays, texts, columns, ax, size, vmin=0, vmax=1, cmap="gray")
     return _show_one(arrays[0], texts[0], ax)
 
-
-def _show_one(array: np.ndarray, title: str, ax: Axes | None) -> Axes:
-    h, w = array.shape[:2]
-    ax = figure(width=4, height=min(4 * h / w, 5) + 0.2 * bool(title)) if ax is None else ax
-    ax.imshow(array, extent=(0, w, h, 0), vmin=0, vmax=1, cmap="gray")
-    ax.set_title(title)
-    ax.set_axis_off()
-    return ax
-
 # %% ../nbs/9_workshop/92_show.ipynb #2a3379b9
 def show_row(
     images: dict[str, Tensor],  # titles and images, all of one shape (C, H, W) or (H, W)
@@ -204,12 +200,12 @@ def show_row(
 def _color(i: int, labels) -> str:
     return COLORS[(int(labels[i]) if labels is not None else i) % len(COLORS)]
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #fb0d787c
 def _caption(i: int, labels, scores, class_names) -> str:
     name = "" if labels is None else str(class_names[int(labels[i])] if class_names else int(labels[i]))
     return name if scores is None else f"{name} {float(scores[i]):.2f}".strip()
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #bd39d019
 def show_boxes(
     image: Tensor,                            # (C, H, W) in [0, 1]
     boxes: Tensor,                            # (N, 4) x1 y1 x2 y2, pixels
@@ -307,6 +303,14 @@ def show_keypoints(
             ax.plot(x, y, "o", markersize=5, color=color, markerfacecolor=color if seen == 2 else "none")
     return ax
 
+# %% ../nbs/9_workshop/92_show.ipynb #eeeaa11f
+def _matrix(values: Tensor, caller: str) -> Tensor:
+    "Values that are a matrix, on the CPU; `ValueError` otherwise."
+    values = torch.as_tensor(values).detach().cpu()
+    if values.ndim != 2 or not values.numel():
+        raise ValueError(f"{caller} draws a matrix, not shape {tuple(values.shape)}")
+    return values
+
 # %% ../nbs/9_workshop/92_show.ipynb #b51043e4
 def show_numbers(
     values: Tensor,                 # (H, W), small enough to read
@@ -329,19 +333,16 @@ def show_numbers(
     Returns:
         the axes
     """
-    values = torch.as_tensor(values).detach().cpu()
-    if values.ndim != 2:
-        raise ValueError(f"show_numbers draws a matrix, not shape {tuple(values.shape)}")
+    values = _matrix(values, "show_numbers")
     h, w = values.shape
     ax = figure(width=0.45 * w + 0.2, height=0.4 * h + 0.4) if ax is None else ax
-    strength = values.double() / values.double().abs().max().clamp(min=1e-12)
-    limits: dict[str, Any] = dict(cmap="PuOr_r", vmin=-2, vmax=2)  # pale ends, so that the numbers stay readable
-    ax.imshow(strength if shade else torch.zeros(h, w), extent=(0, w, h, 0), aspect="equal", **limits)
-    for y in range(h):
-        for x in range(w):
-            ax.text(x + 0.5, y + 0.5, f"{values[y, x].item():{fmt}}", ha="center", va="center", fontsize=8, color="#222222")
-            if mark is not None and mark[y, x]:
-                ax.add_patch(plt.Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=COLORS[0], linewidth=2.5))
+    strength = shade * values.double() / values.double().abs().max().clamp(min=1e-12)
+    ax.imshow(strength, extent=(0, w, h, 0), aspect="equal", cmap="PuOr_r", vmin=-2, vmax=2)
+    look: dict[str, Any] = dict(ha="center", va="center", fontsize=8, color="#222222")
+    for (y, x), value in np.ndenumerate(values.numpy()):
+        ax.text(x + 0.5, y + 0.5, f"{value.item():{fmt}}", **look)
+    for y, x in [] if mark is None else mark.nonzero().tolist():
+        ax.add_patch(plt.Rectangle((x + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=COLORS[0], lw=2.5))
     ax.set_title(title)
     ax.set_axis_off()
     return ax
@@ -355,7 +356,7 @@ def _scale(maps: Sequence[Tensor], signed: bool | None) -> dict:
         return dict(cmap="PuOr_r", vmin=-top, vmax=top)
     return dict(cmap="gray", vmin=low, vmax=high if high > low else low + 1)
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #57d081d0
 def show_map(
     values: Tensor,             # (H, W) real numbers
     ax: Axes | None = None,     # axes to draw on; opened where None
@@ -375,9 +376,7 @@ def show_map(
     Returns:
         the axes
     """
-    values = torch.as_tensor(values).detach().cpu().float()
-    if values.ndim != 2 or not values.numel():
-        raise ValueError(f"show_map draws a matrix, not shape {tuple(values.shape)}")
+    values = _matrix(values, "show_map").float()
     h, w = values.shape
     ax = figure(width=4.2, height=min(3.6 * h / w, 5) + 0.3) if ax is None else ax
     drawn = ax.imshow(values, extent=(0, w, h, 0), **_scale([values], signed))
@@ -396,7 +395,7 @@ def show_maps(
     signed: bool | None = None,             # diverging colours around 0; by default where a value is negative
     colorbar: bool = True,                  # draw the common scale beside them
 ) -> Axes:                                  # the axes
-    """Draw filters, templates or feature maps on one common scale; `ValueError` for none, or another number of titles.
+    """Draw filters or feature maps on one scale; `ValueError` for none, or another number of titles.
 
     Args:
         maps: (N, H, W) or (N, 1, H, W), or a list of (H, W): real numbers
@@ -413,7 +412,8 @@ def show_maps(
     values = [m[0] if m.ndim == 3 and len(m) == 1 else m for m in values]
     texts = [""] * len(values) if titles is None else [str(t) for t in titles]
     if not values or len(texts) != len(values) or any(m.ndim != 2 or not m.numel() for m in values):
-        raise ValueError(f"{len(texts)} titles for maps of {[tuple(m.shape) for m in values]}; each is a matrix")
+        shapes = [tuple(m.shape) for m in values]
+        raise ValueError(f"{len(texts)} titles for maps of {shapes}; each is a matrix")
     ax = _sheet([m.numpy() for m in values], texts, columns, ax, None, **_scale(values, signed))
     if colorbar:
         ax.figure.colorbar(ax.images[0], ax=ax, shrink=0.8)
@@ -421,7 +421,7 @@ def show_maps(
 
 # %% ../nbs/9_workshop/92_show.ipynb #52733554
 def _spread(wanted: Sequence[float], room: Sequence[float], weight: Sequence[float]) -> list[float]:
-    "The places nearest to the `wanted` ones (least squares) in their order, so that items of these sizes do not touch."
+    "The places nearest to the `wanted` ones (least squares), in order, so that items do not touch."
     offsets = np.cumsum([0, *((a + b) / 2 for a, b in pairwise(room))])
     blocks: list[tuple[float, float, int]] = []  # mean, weight and count of what has been pushed together
     for mean, heavy in zip(np.asarray(wanted) - offsets, weight):
@@ -432,11 +432,11 @@ def _spread(wanted: Sequence[float], room: Sequence[float], weight: Sequence[flo
         blocks.append((mean, heavy, count))
     return list(np.repeat([m for m, _, _ in blocks], [n for _, _, n in blocks]) + offsets)
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #386f597d
 def label_curves(
     ax: Axes,  # axes with curves that have labels
 ) -> None:     # nothing; the labels stand to the right of the axes
-    """Write the name of each curve at its end, in the place of a legend; call it when the limits of the axes are final.
+    """Write the name of each curve at its end, in the place of a legend; call it when the limits are final.
 
     Args:
         ax: axes with curves that have labels
@@ -448,12 +448,14 @@ def label_curves(
     lines = [line for line in drawn if not str(line.get_label()).startswith("_") and len(line.get_xdata())]
     ax.get_ylim()  # autoscaling waits for somebody to ask
     to_axes = ax.transData + ax.transAxes.inverted()
-    ends = [float(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1]) for line in lines]
+    ends = [float(to_axes.transform(line.get_xydata()[-1])[1]) for line in lines]
     order = sorted((i for i in range(len(lines)) if np.isfinite(ends[i])), key=ends.__getitem__)
     room = 11 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # a line of text, as a share of the height
-    for i, y in zip(order, _spread([min(max(ends[i], 0), 1) for i in order], [room] * len(order), [1.0] * len(order))):
-        ax.annotate("●", (1, y), (3, 0), "axes fraction", "offset points", va="center", fontsize=6, color=lines[i].get_color())
-        ax.annotate(str(lines[i].get_label()), (1, y), (11, 0), "axes fraction", "offset points", va="center", fontsize=8)
+    places = _spread([min(max(ends[i], 0), 1) for i in order], [room] * len(order), [1.0] * len(order))
+    beside: dict[str, Any] = dict(xycoords="axes fraction", textcoords="offset points", va="center")
+    for i, y in zip(order, places):
+        ax.annotate("●", (1, y), (3, 0), fontsize=6, color=lines[i].get_color(), **beside)
+        ax.annotate(str(lines[i].get_label()), (1, y), (11, 0), fontsize=8, **beside)
 
 # %% ../nbs/9_workshop/92_show.ipynb #246b60e9
 def show_history(
@@ -480,7 +482,8 @@ def show_history(
     ax = figure() if ax is None else ax
     for key in keys:
         points = [(row.get("epoch", i + 1), row[key]) for i, row in enumerate(history) if key in row]
-        ax.plot(*zip(*points), marker="o" if len(points) < 25 else None, markersize=3, label=key.replace("_", " "))
+        mark = "o" if len(points) < 25 else None
+        ax.plot(*zip(*points), marker=mark, markersize=3, label=key.replace("_", " "))
     ax.set(xlabel="epoch", title=title)
     ax.grid(axis="y")
     label_curves(ax)
@@ -510,295 +513,91 @@ def show_confusion(
         raise ValueError(f"{k} class names for a matrix of {tuple(matrix.shape)}")
     ax = figure(width=0.42 * k + 1.2, height=0.38 * k + 1) if ax is None else ax
     share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1.4)
-    for i in range(k):
-        for j in range(k):
-            if matrix[i, j]:
-                ink = _ink(plt.get_cmap("Blues")(float(share[i, j]) / 1.4))
-                ax.text(j, i, f"{matrix[i, j].item():g}", ha="center", va="center", fontsize=7, color=ink)
+    shades = ax.imshow(share, cmap="Blues", vmin=0, vmax=1.4).to_rgba(share.numpy())
+    for i, j in matrix.nonzero().tolist():
+        count, ink = f"{matrix[i, j].item():g}", _ink(shades[i, j])
+        ax.text(j, i, count, ha="center", va="center", fontsize=7, color=ink)
     ax.set_xticks(range(k), class_names, rotation=0 if max(map(len, class_names)) < 4 else 60)
     ax.set_yticks(range(k), class_names)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     return ax
 
-# %% ../nbs/9_workshop/92_show.ipynb #21d7ecb6
-class _Choice:
-    "One parameter of an explored figure: its values, what they are called, and where it starts."
-
-    def __init__(self, name: str, choice, start: object) -> None:
-        self.name, self.switch = name, isinstance(choice, bool)
-        self.values = _values(name, choice)
-        named = list(choice) if isinstance(choice, dict) else self.values
-        self.labels = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in named]
-        self.slider = not isinstance(choice, dict) and all(_is_number(v) for v in self.values)
-        middle = len(self.values) // 2 if self.slider else int(choice is True)
-        known = [i for i, v in enumerate(self.values) if isinstance(start, (int, float, str)) and v == start]
-        self.start = known[0] if known else middle
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _values(name: str, choice) -> list:
-    "The values that a choice offers, in order."
-    if isinstance(choice, bool):
-        return [False, True]
-    if isinstance(choice, tuple):
-        return _steps(name, choice)
-    if isinstance(choice, str) or not hasattr(choice, "__iter__"):
-        raise ValueError(f"{name} offers {choice!r}: give a range, a (low, high, step), a list, a dict or a bool")
-    values = list(choice.values() if isinstance(choice, dict) else choice)
-    values = [v.item() if hasattr(v, "item") else v for v in values]  # of a tensor or an array
-    if not values:
-        raise ValueError(f"{name} offers nothing to choose from")
-    return values
-
-
-def _steps(name: str, limits: tuple) -> list:
-    "The numbers of (low, high) or (low, high, step): whole ones one by one, others in 20 steps."
-    numbers = len(limits) in (2, 3) and all(map(_is_number, limits))
-    if not numbers or limits[1] <= limits[0] or min(limits[2:], default=1) <= 0:
-        raise ValueError(f"{name}={limits} is no (low, high) or (low, high, step); values of your own go into a list")
-    low, high = limits[:2]
-    step = limits[2] if len(limits) == 3 else 1 if isinstance(low + high, int) else (high - low) / 20
-    count = int((high - low) / step + 1e-9) + 1
-    return [low + i * step if isinstance(step, int) else round(low + i * step, 12) for i in range(count)]
-
-
-def _choices(draw: Callable, choices: dict) -> list[_Choice]:
-    "The parameters of `draw`; each starts at the value that `draw` has by default, if that is offered."
-    if not choices:
-        raise ValueError("nothing to move: name at least one parameter of draw with its values")
-    known = inspect.signature(draw).parameters
-    return [_Choice(name, choice, known[name].default if name in known else None) for name, choice in choices.items()]
-
-# %% ../nbs/9_workshop/92_show.ipynb #5671142e
-@contextmanager
-def _drawn(draw: Callable, values: dict) -> Iterator[Figure]:
-    "The figure that one call of `draw` makes, off screen; all that it opened is closed again."
-    before = set(plt.get_fignums())
-    try:
-        with plt.ioff():
-            drawn: Any = draw(**values)
-        drawn = next(iter(np.ravel(drawn)), None) if isinstance(drawn, (np.ndarray, list, tuple)) else drawn
-        opened = [n for n in plt.get_fignums() if n not in before]
-        if isinstance(drawn, Figure) or hasattr(drawn, "figure"):
-            yield drawn if isinstance(drawn, Figure) else drawn.figure
-        elif opened:
-            yield plt.figure(opened[-1])
-        else:
-            raise ValueError(f"draw opened no figure and returned {drawn!r}")
-    finally:
-        for number in set(plt.get_fignums()) - before:
-            plt.close(number)
-
-
-def _pixels(figure: Figure, width: float = 1e9) -> np.ndarray:
-    "The RGB pixels of a figure, drawn smaller where it is wider than so many inches."
-    canvas, dpi = figure.canvas, figure.dpi
-    drawing = FigureCanvasAgg(figure)  # one pass; savefig would make two
-    figure.dpi = dpi * min(1, width / figure.get_figwidth())
-    drawing.draw()
-    pixels = np.array(drawing.buffer_rgba())[..., :3]
-    figure.dpi = dpi
-    figure.set_canvas(canvas)
-    return pixels
-
-
-def _png(figure: Figure) -> bytes:
-    "A figure as PNG, packed for speed."
-    file = BytesIO()
-    Image.fromarray(_pixels(figure)).save(file, "png", compress_level=1)
-    return file.getvalue()
-
-# %% ../nbs/9_workshop/92_show.ipynb #c2d9f9f0
-def _arrange(width: float, n: int) -> tuple[list[int], int]:
-    "Which of `n` values to draw with figures of that width in inches, and in how many columns."
-    room = max(1, min(6, int(8 / (0.6 * width))))  # smaller than 0.6 of its size no figure can be read
-    shown = n if n <= {1: 3, 2: 4}.get(room, 6) else {1: 3, 2: 4}.get(room, min(room, 5))
-    rows = -(-shown // room)
-    return [round(i * (n - 1) / max(shown - 1, 1)) for i in range(shown)], -(-shown // rows)
-
-
-def _join(pictures: list[np.ndarray], labels: list[str], columns: int, title: str) -> np.ndarray:
-    "One figure of several pictures, dot for dot, each under its label."
-    dpi, label, head = plt.rcParams["figure.dpi"], 0.24, 0.3 * bool(title)
-    wide, high = (max(p.shape[i] for p in pictures) / dpi for i in (1, 0))
-    width, height = columns * wide, -(-len(pictures) // columns) * (high + label) + head
-    shape = plt.figure(figsize=(width, height))
-    shape.suptitle(title, y=1 - 0.05 / height, va="top", fontsize=11)
-    for i, (picture, text) in enumerate(zip(pictures, labels)):
-        row, column = divmod(i, columns)
-        bottom = height - head - (row + 1) * (high + label)
-        ax = shape.add_axes((column / columns, bottom / height, wide / width, high / height))
-        ax.imshow(picture, interpolation="nearest")
-        ax.set_title(text)
-        ax.set_axis_off()
-    return np.array(shape.axes)
-
-# %% ../nbs/9_workshop/92_show.ipynb #2d828451
-def strip(
-    draw: Callable[..., object],  # called with a value for each parameter; returns a figure or axes, or draws on what it opens
-    /,
-    title: str = "",              # what to see
-    **choices: object,            # the parameters, each with what it offers, as for `explore`
-) -> np.ndarray:                  # the axes, one for each picture
-    """Draw the same figure for a few values of the first parameter, the others where they start, about 8 inches wide.
-
-    Args:
-        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
-        title: what to see
-        **choices: the parameters, each with what it offers, as for `explore`
-
-    Returns:
-        the axes, one for each picture
-    """
-    first, *others = _choices(draw, choices)
-    values = {c.name: c.values[c.start] for c in others}
-    with _drawn(draw, {first.name: first.values[0], **values}) as shown:
-        chosen, columns = _arrange(shown.get_figwidth(), len(first.values))
-        pictures = [_pixels(shown, 8 / columns)]
-    for i in chosen[1:]:
-        with _drawn(draw, {first.name: first.values[i], **values}) as shown:
-            pictures.append(_pixels(shown, 8 / columns))
-    labels = [f"{first.name.replace('_', ' ')} = {first.labels[i]}" for i in chosen]
-    return _join(pictures, labels, columns, title)
-
-# %% ../nbs/9_workshop/92_show.ipynb #963a172e
-class _Live:
-    "Sliders, menus and switches over a picture, drawn again on every move; moves made meanwhile become one."
-
-    def __init__(self, draw: Callable, title: str, choices: list[_Choice]) -> None:
-        import ipywidgets as widgets
-
-        self.draw, self.pending = draw, False
-        self.seen: dict[str, object] = {}
-        self.controls = {c.name: _control(c) for c in choices}
-        self.image, self.words = widgets.Image(format="png"), widgets.HTML()
-        heading = [widgets.HTML(f"<b>{escape(title)}</b>")] if title else []
-        self.box = widgets.VBox([*heading, *self.controls.values(), self.image, self.words])
-        self.box.add_class("dlvision-explore")  # by which a test finds it
-        self.loop: Any = None
-        try:
-            self.loop = asyncio.get_running_loop()  # the kernel's own, on its main thread
-        except RuntimeError:  # none runs: draw at once
-            pass
-        self.redraw()
-        for control in self.controls.values():
-            control.observe(self.moved, "value")
-
-    def moved(self, change: object) -> None:
-        "A control moved, perhaps on another thread: draw on the main one, where matplotlib is at home."
-        if self.loop is None:
-            self.redraw()
-        elif not self.pending:  # the 10 ms let the moves that have arrived already be counted in
-            self.pending = True
-            self.loop.call_soon_threadsafe(self.loop.call_later, 0.01, self.redraw)
-
-    def redraw(self) -> None:
-        "Show the picture of the values as they now stand, or what went wrong."
-        self.pending = False
-        values = {name: control.value for name, control in self.controls.items()}
-        if values == self.seen:
-            return
-        self.seen = values
-        said = StringIO()
-        try:
-            with redirect_stdout(said), _drawn(self.draw, values) as shown:
-                self.image.value = _png(shown)
-            self.image.layout.display = ""
-        except Exception:  # whatever the reader's function raises is shown in the picture's place
-            self.image.layout.display = "none"
-            said.write(traceback.format_exc())
-        self.words.value = f"<pre>{escape(said.getvalue())}</pre>" if said.getvalue() else ""
-
-# %% ../nbs/9_workshop/92_show.ipynb #03444874
-def _control(choice: _Choice):
-    "The widget of one parameter."
-    import ipywidgets as widgets
-
-    look = dict(description=choice.name.replace("_", " "), style={"description_width": "initial"})
-    if choice.switch:
-        return widgets.Checkbox(bool(choice.values[choice.start]), indent=False, **look)
-    kind = widgets.SelectionSlider if choice.slider else widgets.Dropdown
-    return kind(options=list(zip(choice.labels, choice.values)), index=choice.start, **look)
-
-
-def _live() -> bool:
-    "Whether a reader's notebook runs this code and can show controls."
-    ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return not under_test() and hasattr(ipython, "kernel") and importlib.util.find_spec("ipywidgets") is not None
-
-# %% ../nbs/9_workshop/92_show.ipynb #6092020f
-def explore(
-    draw: Callable[..., object],  # called with a value for each parameter; returns a figure or axes, or draws on what it opens
-    /,
-    title: str = "",              # what to see
-    **choices: object,            # for each parameter: a range, (low, high) or (low, high, step) of numbers, a list, a dict of labels and values, or a bool
-) -> None:                        # nothing; it shows the figure
-    """Move the parameters of a figure by hand: sliders for numbers, menus for the rest, a switch for a bool.
-
-    Where no kernel talks to a browser, and in the saved notebook, the same figure is shown as a `strip` over the first
-    parameter. A control starts at the default that `draw` gives its parameter, else a slider in its middle, a menu
-    at its top. `ValueError` for a choice that offers nothing.
-
-    Args:
-        draw: called with a value for each parameter; returns a figure or axes, or draws on what it opens
-        title: what to see
-        **choices: for each parameter: a range, (low, high) or (low, high, step) of numbers, a list, a dict of labels
-            and values, or a bool
-
-    Returns:
-        nothing; it shows the figure
-    """
-    shown = strip(draw, title, **choices)
-    if not _live():
-        return
-    from IPython.display import display
-
-    kept = base64.b64encode(_png(shown[0].figure)).decode()
-    plt.close(shown[0].figure)
-    controls = _Live(draw, title, _choices(draw, choices)).box
-    display({**controls._repr_mimebundle_(), "image/png": kept}, raw=True)
-
 # %% ../nbs/9_workshop/92_show.ipynb #3f0645de
-def _ranks(nodes: Sequence[str], arrows: Sequence[tuple[str, str]]) -> tuple[dict[str, int], set[tuple[str, str]]]:
-    "The layer of each node, one more than the last that points at it, and the arrows that close a cycle."
+def _closing(nodes: Sequence[str], arrows: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    "The arrows that close a cycle: each leads to a node on the way to it."
     back: set[tuple[str, str]] = set()
-    open_, done = set(), set()
+    way: set[str] = set()
+    done: set[str] = set()
 
     def visit(node: str) -> None:
-        open_.add(node)
+        way.add(node)
         for arrow in (a for a in arrows if a[0] == node):
-            if arrow[1] in open_:
+            if arrow[1] in way:
                 back.add(arrow)
             elif arrow[1] not in done:
                 visit(arrow[1])
-        open_.remove(node)
+        way.remove(node)
         done.add(node)
 
     for node in nodes:
         if node not in done:
             visit(node)
-    forward, rank = [a for a in arrows if a not in back], dict.fromkeys(nodes, 0)
+    return back
+
+# %% ../nbs/9_workshop/92_show.ipynb #1370b642
+def _ranks(nodes: Sequence[str], forward: Sequence[tuple[str, str]]) -> dict[str, int]:
+    "The layer of each node: one more than the last that points at it; an input's, where it is first wanted."
+    rank = dict.fromkeys(nodes, 0)
     for _ in nodes:
         rank |= {n: max((rank[a] + 1 for a, b in forward if b == n), default=0) for n in nodes}
-    for node in {a for a, _ in forward} - {b for _, b in forward}:  # an input stands where it is first wanted
+    for node in {a for a, _ in forward} - {b for _, b in forward}:
         rank[node] = min(rank[b] for a, b in forward if a == node) - 1
-    return rank, back
+    return rank
 
-# %% ../nbs/9_workshop/92_show.ipynb #eb756d5e
+# %% ../nbs/9_workshop/92_show.ipynb #57793d69
 Knot = str | tuple[str, str, int]  # a node, or the place where a long arrow passes a layer
 
 
-def _across(
-    layers: list[list[Knot]], pulls: dict[Knot, list[tuple[Knot, float]]], room: dict[Knot, float]
-) -> dict[Knot, float]:
+class _Layers:
+    "Which knots stand in which layer, in which order: a diagram before anything is measured."
+
+    def __init__(self, paths: Sequence[Sequence[str]]) -> None:
+        names = [n for p in paths for n in p]
+        steps = [a for p in paths for a in ((p[0], p[0]), *pairwise(p))]
+        self.order = {name: i for i, name in reversed([*enumerate(names)])}
+        self.nodes = sorted(self.order, key=self.order.__getitem__)
+        self.arrows = list(dict.fromkeys(arrow for path in paths for arrow in pairwise(path)))
+        self.back = _closing(self.nodes, self.arrows)
+        forward = [arrow for arrow in self.arrows if arrow not in self.back]
+        self.rank = _ranks(self.nodes, forward)
+        between = {(a, b): [(a, b, i) for i in range(self.rank[a] + 1, self.rank[b])] for a, b in forward}
+        self.route: dict[tuple[str, str], list[Knot]] = {(a, b): [a, *between[a, b], b] for a, b in forward}
+        turn: dict[Any, int] = {**self.order}
+        for i, arrow in reversed([*enumerate(steps)]):
+            turn |= dict.fromkeys(between.get(arrow, []), i)
+        level = {k: k[2] if isinstance(k, tuple) else self.rank[k] for k in turn}
+        count = range(max(level.values()) + 1)
+        ordered = sorted(turn, key=turn.__getitem__)
+        self.layers: list[list[Knot]] = [[k for k in ordered if level[k] == i] for i in count]
+
+# %% ../nbs/9_workshop/92_show.ipynb #2791440a
+def _pulls(plan: _Layers) -> dict[Knot, list[tuple[Knot, float]]]:
+    "What each knot wants to stand in line with, and how much: a long arrow yields to its ends."
+    pulls: dict[Knot, list[tuple[Knot, float]]] = {k: [] for k in plan.order}
+    for ends, knots in plan.route.items():
+        long = len(knots) > 2
+        pulls |= {k: [(end, 0.2) for end in ends] for k in knots[1:-1]}
+        for a, b in pairwise(knots):
+            pulls[a].append((b, 0.05 if long and isinstance(a, str) else 1.0))
+            pulls[b].append((a, 0.05 if long and isinstance(b, str) else 1.0))
+    return pulls
+
+# %% ../nbs/9_workshop/92_show.ipynb #eb756d5e
+def _across(plan: _Layers, room: dict[Knot, float]) -> dict[Knot, float]:
     "Where each knot stands across the flow: near those that pull it, in the order of its layer."
+    pulls, place = _pulls(plan), dict.fromkeys(room, 0.0)
     heavy = {k: 1.0 if isinstance(k, str) else 0.01 for k in room}  # a long arrow gives way to a box
-    place: dict[Knot, float] = dict.fromkeys(room, 0.0)
-    for layer in (layers + layers[::-1]) * 40:
+    for layer in (plan.layers + plan.layers[::-1]) * 40:
         near = [pulls[k] or [(k, 1.0)] for k in layer]
         wanted = [sum(place[o] * w for o, w in pull) / sum(w for _, w in pull) for pull in near]
         place |= zip(layer, _spread(wanted, [room[k] for k in layer], [heavy[k] for k in layer]))
@@ -811,13 +610,43 @@ def _text_size(text: str) -> tuple[float, float]:
     width = max(TextPath((0, 0), line or " ", size=8).get_extents().width for line in lines)
     return max(width, 1) / 72, 0.155 * len(lines)
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #a61a07fe
 def _box_size(text: str) -> tuple[float, float]:
     "Width and height of a label's box in inches; of one sign, a circle's."
     width, height = _text_size(text)
     return (width + 0.18, height + 0.12) if len(text) > 1 else (0.26, 0.26)
 
+# %% ../nbs/9_workshop/92_show.ipynb #bfe6cf91
+def _label(name: str) -> str:
+    return name.split("#")[0].strip() or "#"
 
+# %% ../nbs/9_workshop/92_show.ipynb #d4537cc8
+class _Diagram(_Layers):
+    "Boxes in layers, placed: what `diagram` draws. Coordinates are (along, across) the flow, inches."
+
+    def __init__(self, paths: Sequence[Sequence[str]], sizes: dict, down: bool) -> None:
+        super().__init__(paths)
+        self.down = down
+        self.box = {n: _box_size(_label(n))[:: -1 if down else 1] for n in self.nodes}
+        self.depth = [max(self.box[k][0] for k in layer if isinstance(k, str)) for layer in self.layers]
+        gaps = [0.3] * len(self.layers)
+        for (a, _), text in sizes.items():
+            gaps[self.rank[a]] = max(gaps[self.rank[a]], _text_size(text)[down] + 0.2)
+        self.start = np.cumsum([0, *(d + g for d, g in zip(self.depth, gaps))])
+        self.length = float(self.start[-1] - gaps[-1])
+        knots = [k for layer in self.layers for k in layer]
+        room = {k: self.box[k][1] + 0.2 if isinstance(k, str) else 0.3 for k in knots}
+        self.place = _across(self, room)
+        self.low = min(self.place[k] - room[k] / 2 for k in room)
+        self.high = max(self.place[k] + room[k] / 2 for k in room)
+        for (a, _), text in sizes.items():  # written to the right of an arrow that runs down, and above others
+            self.high = max(self.high, self.place[a] + down * (0.1 + _text_size(text)[0]))
+
+    def turn(self, points) -> Any:
+        "Points (along, across) as (x, y): the flow runs to the right, or down."
+        return np.asarray(points)[..., ::-1] if self.down else np.asarray(points)
+
+# %% ../nbs/9_workshop/92_show.ipynb #bfd71f20
 def _flow(points: list[tuple[float, float]]) -> MplPath:
     "A smooth path through points (along, across) that leaves and enters each along the flow."
     points = [p for p, before in zip(points, [None, *points]) if p != before]  # a head needs a direction
@@ -826,117 +655,77 @@ def _flow(points: list[tuple[float, float]]) -> MplPath:
         vertices += [((u + v) / 2, p), ((u + v) / 2, q), (v, q)]
     return MplPath(vertices, [MplPath.MOVETO] + [MplPath.CURVE4] * (len(vertices) - 1))
 
-
+# %% ../nbs/9_workshop/92_show.ipynb #1c3aec24
 def _detour(start: tuple[float, float], end: tuple[float, float], side: float) -> MplPath:
     "A path (along, across) from the side of one box round all others to the side of an earlier one."
     (u, p), (v, q) = start, end
     r = min(0.15, abs(u - v) / 4, abs(side - p) / 2)
     s = np.copysign(r, v - u)
-    points = [(u, p), (u, side - r), (u, side), (u + s, side), (v - s, side), (v, side), (v, side - r), (v, q)]
+    points = [(u, p), (u, side - r), (u, side), (u + s, side), (v - s, side), (v, side), (v, side - r)]
+    points.append((v, q))
     L, C = MplPath.LINETO, MplPath.CURVE3
     return MplPath(points, [MplPath.MOVETO, L, C, C, L, C, C, L])
 
-# %% ../nbs/9_workshop/92_show.ipynb #d4537cc8
-class _Diagram:
-    "Boxes in layers, placed: what `diagram` draws. Coordinates are (along, across) the flow, inches."
-
-    def __init__(self, paths: Sequence[Sequence[str]], sizes: dict, down: bool) -> None:
-        names, steps = [n for p in paths for n in p], [a for p in paths for a in ((p[0], p[0]), *pairwise(p))]
-        self.order = {name: i for i, name in reversed([*enumerate(names)])}
-        self.steps = {arrow: i for i, arrow in reversed([*enumerate(steps)])}
-        self.nodes, self.down = sorted(self.order, key=self.order.__getitem__), down
-        self.arrows = list(dict.fromkeys(arrow for path in paths for arrow in pairwise(path)))
-        self.rank, self.back = _ranks(self.nodes, self.arrows)
-        self.box = {n: _box_size(_label(n))[:: -1 if down else 1] for n in self.nodes}
-        self.route = {arrow: self._passed(*arrow) for arrow in self.arrows if arrow not in self.back}
-        layers = self._layers()
-        self.depth = [max(self.box[k][0] for k in layer if isinstance(k, str)) for layer in layers]
-        gaps = [0.3] * len(layers)
-        for (a, _), text in sizes.items():
-            gaps[self.rank[a]] = max(gaps[self.rank[a]], _text_size(text)[down] + 0.2)
-        self.start = np.cumsum([0, *(d + g for d, g in zip(self.depth, gaps))])
-        self.length = float(self.start[-1] - gaps[-1])
-        room = {k: self.box[k][1] + 0.2 if isinstance(k, str) else 0.3 for layer in layers for k in layer}
-        self.place = _across(layers, self._pulls(), room)
-        self.low = min(self.place[k] - room[k] / 2 for k in room)
-        self.high = max(self.place[k] + room[k] / 2 for k in room)
-        for (a, _), text in sizes.items():  # written to the right of an arrow that runs down, and above others
-            self.high = max(self.high, self.place[a] + down * (0.1 + _text_size(text)[0]))
-
-    def _passed(self, a: str, b: str) -> list[Knot]:
-        "The knots of an arrow: its ends, and where it passes the layers between them."
-        return [a, *((a, b, i) for i in range(self.rank[a] + 1, self.rank[b])), b]
-
-    def _layers(self) -> list[list[Knot]]:
-        "The knots of each layer, in the order in which the paths first name them."
-        turn: dict[Any, int] = {**self.order}
-        for arrow, knots in self.route.items():
-            turn.update(dict.fromkeys(knots[1:-1], self.steps[arrow]))
-        level = {k: k[2] if isinstance(k, tuple) else self.rank[k] for k in turn}
-        return [sorted((k for k in turn if level[k] == i), key=turn.__getitem__) for i in range(max(level.values()) + 1)]
-
-    def _pulls(self) -> dict[Knot, list[tuple[Knot, float]]]:
-        "What each knot wants to stand in line with, and how much: a long arrow keeps near its ends, not they near it."
-        pulls: dict[Knot, list[tuple[Knot, float]]] = {k: [] for k in self.order}
-        for ends, knots in self.route.items():
-            long = len(knots) > 2
-            pulls |= {k: [(end, 0.2) for end in ends] for k in knots[1:-1]}
-            for a, b in pairwise(knots):
-                pulls[a].append((b, 0.05 if long and isinstance(a, str) else 1.0))
-                pulls[b].append((a, 0.05 if long and isinstance(b, str) else 1.0))
-        return pulls
-
 # %% ../nbs/9_workshop/92_show.ipynb #c61cd87d
-def _label(name: str) -> str:
-    return name.split("#")[0].strip() or "#"
-
-
 def _way(plan: _Diagram, arrow: tuple[str, str]) -> MplPath:
     "The path of an arrow, (along, across)."
     a, b = arrow
     begin = {k: plan.start[plan.rank[k]] + (plan.depth[plan.rank[k]] - plan.box[k][0]) / 2 for k in arrow}
     if arrow in plan.back:
-        side = plan.high + 0.2 * (1 + sorted(plan.back).index(arrow)) - 0.1
-        out, back = ((begin[k] + plan.box[k][0] * at, plan.place[k] + plan.box[k][1] / 2) for k, at in ((a, 0.6), (b, 0.4)))
-        return _detour(out, back, side)
-    leaves, i = plan.rank[a], plan.rank[b]
-    points = [(begin[a] + plan.box[a][0], plan.place[a]), (plan.start[leaves] + plan.depth[leaves], plan.place[a])]
+        side = plan.high + 0.2 * sorted(plan.back).index(arrow) + 0.1
+        edge = {k: plan.place[k] + plan.box[k][1] / 2 for k in arrow}
+        out, back = begin[a] + 0.6 * plan.box[a][0], begin[b] + 0.4 * plan.box[b][0]
+        return _detour((out, edge[a]), (back, edge[b]), side)
+    i, j = plan.rank[a], plan.rank[b]
+    points = [(begin[a] + plan.box[a][0], plan.place[a]), (plan.start[i] + plan.depth[i], plan.place[a])]
     for knot in plan.route[arrow][1:-1]:
         points += [(plan.start[knot[2]] + at, plan.place[knot]) for at in (0, plan.depth[int(knot[2])])]
-    return _flow([*points, (plan.start[i], plan.place[b]), (begin[b], plan.place[b])])
+    return _flow([*points, (plan.start[j], plan.place[b]), (begin[b], plan.place[b])])
 
+# %% ../nbs/9_workshop/92_show.ipynb #4df5dd6d
+def _draw_arrow(ax: Axes, plan: _Diagram, arrow: tuple[str, str], text: str) -> None:
+    way = _way(plan, arrow)
+    path = MplPath(plan.turn(way.vertices), way.codes)
+    head: dict[str, Any] = dict(arrowstyle="-|>", mutation_scale=8, shrinkA=0, shrinkB=0)
+    ax.add_patch(FancyArrowPatch(path=path, color=GREY, linewidth=1.2, **head))
+    layer, beside = plan.rank[arrow[0]], 0.05 if plan.down else -0.05
+    x, y = plan.turn((plan.start[layer] + plan.depth[layer] + 0.1, plan.place[arrow[0]] + beside))
+    ax.text(x, y, text, fontsize=8, va="center" if plan.down else "bottom", ha="left")
 
-def _draw_diagram(plan: _Diagram, sizes: dict, highlight: Sequence[str], ax: Any, title: str) -> Axes:
-    def turn(points) -> Any:  # the flow runs to the right, or down
-        return np.asarray(points)[..., ::-1] if plan.down else np.asarray(points)
+# %% ../nbs/9_workshop/92_show.ipynb #2a2c1cb2
+def _draw_node(ax: Axes, plan: _Diagram, node: str, stressed: bool) -> None:
+    u = plan.start[plan.rank[node]] + plan.depth[plan.rank[node]] / 2
+    center, box = plan.turn((u, plan.place[node])), plan.turn(plan.box[node])
+    style = "circle,pad=0" if len(_label(node)) == 1 else "round,pad=0,rounding_size=0.06"
+    face, edge = ("#fbe0c4", COLORS[1]) if stressed else ("#e8f0f7", GREY)
+    shape: dict[str, Any] = dict(boxstyle=style, linewidth=1.2, facecolor=face, edgecolor=edge, zorder=2)
+    ax.add_patch(FancyBboxPatch(center - box / 2, box[0], box[1], **shape))
+    ax.text(center[0], center[1], _label(node), fontsize=8, ha="center", va="center", zorder=3)
 
-    along = (-0.05, plan.length + 0.05)
-    across = (plan.low, plan.high + 0.2 * len(plan.back))
+# %% ../nbs/9_workshop/92_show.ipynb #bd91d0b2
+def _canvas(plan: _Diagram, ax: Any, title: str) -> Axes:
+    "Axes with room for a plan; where they are opened here, the plan fills its figure, inch for inch."
+    along, across = (-0.05, plan.length + 0.05), (plan.low, plan.high + 0.2 * len(plan.back))
     x, y = (across, along) if plan.down else (along, across)
-    if ax is None:  # to fill its figure, inch for inch
+    if ax is None:
         wide, high, head = x[1] - x[0], y[1] - y[0], 0.25 * bool(title)
         ax = figure(width=wide, height=high + head)
         ax.figure.set_layout_engine("none")
         ax.set_position((0, 0, 1, high / (high + head)))
-    for arrow in plan.arrows:
-        way = _way(plan, arrow)
-        look: dict[str, Any] = dict(arrowstyle="-|>", mutation_scale=8, color=GREY, linewidth=1.2, shrinkA=0, shrinkB=0)
-        ax.add_patch(FancyArrowPatch(path=MplPath(turn(way.vertices), way.codes), **look))
-        if text := sizes.get(arrow):
-            layer, beside = plan.rank[arrow[0]], 0.05 if plan.down else -0.05
-            at = turn((plan.start[layer] + plan.depth[layer] + 0.1, plan.place[arrow[0]] + beside))
-            ax.text(at[0], at[1], text, fontsize=8, va="center" if plan.down else "bottom", ha="left")
-    for node in plan.nodes:
-        u = plan.start[plan.rank[node]] + plan.depth[plan.rank[node]] / 2
-        center, box = turn((u, plan.place[node])), turn(plan.box[node])
-        style = "circle,pad=0" if len(_label(node)) == 1 else "round,pad=0,rounding_size=0.06"
-        face, edge = ("#fbe0c4", COLORS[1]) if node in highlight else ("#e8f0f7", GREY)
-        shape: dict[str, Any] = dict(boxstyle=style, linewidth=1.2, facecolor=face, edgecolor=edge, zorder=2)
-        ax.add_patch(FancyBboxPatch(center - box / 2, box[0], box[1], **shape))
-        ax.text(center[0], center[1], _label(node), fontsize=8, ha="center", va="center", zorder=3)
     ax.set(xlim=x, ylim=y[::-1], aspect="equal", title=title)
     ax.set_axis_off()
     return ax
+
+# %% ../nbs/9_workshop/92_show.ipynb #d592abf4
+def _written(arrows: Sequence[tuple[str, str]], sizes: dict) -> dict[tuple[str, str], str]:
+    "The text of each arrow that has one; a node's own stands on the first that leaves it."
+    written = {}
+    for key, text in sizes.items():
+        found = [a for a in arrows if key in (a, a[0])]
+        if not found:
+            raise ValueError(f"no arrow leaves {key!r}")
+        written[found[0]] = text
+    return written
 
 # %% ../nbs/9_workshop/92_show.ipynb #bac923ca
 def diagram(
@@ -947,10 +736,10 @@ def diagram(
     ax: Axes | None = None,              # axes to draw on; opened where None
     title: str = "",                     # title above
 ) -> Axes:                               # the axes, in inches
-    """Draw a network as boxes and arrows, laid out in layers; of several ways, the one written first comes first.
+    """Draw a network as boxes and arrows, laid out in layers; of several ways, the first written is first.
 
-    A label of one sign, as +, stands in a circle; an arrow that closes a cycle runs round the rest. `ValueError` where
-    nothing is to be drawn, or for a size or a highlight of an unknown node.
+    A label of one sign, as +, stands in a circle; an arrow that closes a cycle runs round the rest.
+    `ValueError` where nothing is to be drawn, or for a size or a highlight of an unknown node.
 
     Args:
         *paths: chains of nodes; a name stands for one node wherever it is written, and what follows a # is not shown
@@ -967,15 +756,15 @@ def diagram(
         raise ValueError(f"each path is a list of names, not {paths}")
     nodes = list(dict.fromkeys(name for path in paths for name in path))
     arrows = list(dict.fromkeys(arrow for path in paths for arrow in pairwise(path)))
-    written = {}
-    for key, text in (sizes or {}).items():
-        found = [a for a in arrows if key in (a, a[0])]
-        if not found:
-            raise ValueError(f"no arrow leaves {key!r}")
-        written[found[0]] = text
     if unknown := set(highlight) - set(nodes) or {a for a, b in arrows if a == b}:
         raise ValueError(f"cannot draw {sorted(unknown)}: the nodes are {nodes}, and none points at itself")
+    written = _written(arrows, sizes or {})
     plan = _Diagram(paths, written, bool(down))
     if down is None and plan.length > 9:
         plan = _Diagram(paths, written, True)
-    return _draw_diagram(plan, written, highlight, ax, title)
+    ax = _canvas(plan, ax, title)
+    for arrow in arrows:
+        _draw_arrow(ax, plan, arrow, written.get(arrow, ""))
+    for node in nodes:
+        _draw_node(ax, plan, node, node in highlight)
+    return ax
