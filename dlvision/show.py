@@ -119,7 +119,11 @@ def _sheet(
     arrays: Sequence[np.ndarray], titles: Sequence[str], columns: int | None, ax: Axes | None,
     size: float | None, **look,
 ) -> Axes:  # fmt: skip
-    "Draw arrays as a contact sheet, at most 8 inches wide, in rows as equal as they come."
+    """Draw arrays as a contact sheet, at most 8 inches wide, in rows as equal as they come.
+
+    Returns:
+        fmt: skip
+    """
     rows = -(-len(arrays) // (columns or 8))
     columns = columns or -(-len(arrays) // rows)
     size = size or min(8 / columns, 2)
