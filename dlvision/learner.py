@@ -126,8 +126,8 @@ def _prepare(self: Any, model: Any, train_loader: Iterable, precision: str | Non
 def _make_optimizers(self: Any, given: Any) -> dict[str, Optimizer]:
     "An optimizer for each step: as it is given, or made for the model of that name, else for all."
     given = dict(given) if isinstance(given, dict) else dict.fromkeys(self.steps_of, given)
-    names = list(self.steps_of), list(given)
-    _require(set(names[0]) == set(names[1]), f"the names of steps {names[0]} and optimizers {names[1]} differ")
+    steps, names = list(self.steps_of), list(given)
+    _require(set(steps) == set(names), f"the names of steps {steps} and optimizers {names} differ")
     for name, optimizer in given.items():
         if not isinstance(optimizer, Optimizer):
             models = [self.models[name]] if name in self.models else self.models.values()
@@ -141,7 +141,8 @@ def _rates(self: Any, lr: float | dict[str, float] | None = None) -> dict[str, l
     "The rate of every group: `lr` for the first of an optimizer; the others keep their ratio to it."
     rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimizers.items()}
     for name, new in ({} if lr is None else lr if isinstance(lr, dict) else dict.fromkeys(rates, lr)).items():
-        _require(name in rates and new >= 0, f"lr is at least 0, for one of {list(rates)}, not {name!r}: {new}")
+        fine = name in rates and new >= 0
+        _require(fine, f"lr is at least 0, for one of {list(rates)}, not {name!r}: {new}")
         rates[name] = [new * (rate / rates[name][0]) if rates[name][0] else new for rate in rates[name]]
     return rates
 
@@ -260,7 +261,8 @@ def _parts(self: Any) -> dict[str, Any]:
     "Everything that has a state of its own; the name of an optimizer tells what it is and what it moves."
     parts = {f"model {name}".strip(): model for name, model in self.models.items()} | {"scaler": self.scaler}
     for name, o in self.optimizers.items():
-        parts[f"{type(o).__name__} {name} of {[len(group['params']) for group in o.param_groups]} parameters"] = o
+        sizes = [len(group["params"]) for group in o.param_groups]
+        parts[f"{type(o).__name__} {name} of {sizes} parameters"] = o
     for name, callback in ((type(c).__name__, c) for c in self.callbacks if c.state):
         parts[f"{name} {sum(key.startswith(name + ' ') for key in parts)}"] = callback
     return parts
@@ -271,7 +273,8 @@ def _state_dict(self: Any) -> dict[str, Any]:
     self.log.read()
     random = self.gather([[_random_state(self.batches), self.epoch_start]])
     parts = {name: part.state_dict() for name, part in _parts(self).items()}
-    return {name: getattr(self, name) for name in _VALUES} | dict(parts=parts, random=random, totals=self.log.totals)
+    values = {name: getattr(self, name) for name in _VALUES}
+    return values | dict(parts=parts, random=random, totals=self.log.totals)
 
 
 def _save(
@@ -506,7 +509,9 @@ class _Run:
 
     model, models, optimizers, accelerator, batches, base = None, {}, {}, None, (), {}  # type: Any, dict, dict, Any, Any, dict
     epoch = batch = steps = first = last = 0  # epochs done, batches of the next one, all steps; where a fit begins and ends
-    data, epoch_start, schedule, name, looking, stopped, hold, held = None, None, None, "", False, False, False, False
+    data = epoch_start = schedule = None  # type: Any
+    looking = stopped = hold = held = False
+    name = ""
     fit, find_lr, evaluate, evaluating, predict = _fit, _find_lr, _evaluate, _evaluating, _predict
     state_dict, load_state_dict, save, call, mode = _state_dict, _load_state_dict, _save, _call, _mode
     rates, set_rates = _rates, _set_rates
@@ -576,7 +581,8 @@ class Learner(_Run):
         mixed_precision: str | None = None,        # "no", "bf16" or "fp16"; by default what `accelerate launch` says
         seed: int | None = None,                   # of the random numbers of each fit; None: they go on as they are
     ) -> None:
-        self.valid_loader, self.metrics, self.callbacks = valid_loader, dict(metrics or {}), [ProgressBar(), *callbacks]
+        self.valid_loader, self.metrics = valid_loader, dict(metrics or {})
+        self.callbacks = [ProgressBar(), *callbacks]
         self.loss_function, self.forward, self.seed = loss, predict or _forward, seed
         self.history = []
         _prepare(self, model, train_loader, mixed_precision)
