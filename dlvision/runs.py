@@ -88,9 +88,19 @@ def save_weights(
     state = {k: v.detach().cpu().clone(memory_format=plain) for k, v in model.state_dict().items()}
     save_state(state, path)
 
-# %% ../nbs/9_workshop/96_runs.ipynb #3f1c7bb6
-def check_shapes(found: Mapping[str, Any], expected: Mapping[str, Tensor], where: object) -> None:
-    "`ValueError` that names the first tensor that is absent on one side or differs in shape."
+# %% ../nbs/9_workshop/96_runs.ipynb #411f2ccb
+def check_shapes(
+    found: Mapping[str, Any],        # tensors by name, as they were read
+    expected: Mapping[str, Tensor],  # tensors by name, as the model has them
+    where: object,                   # where they were read from, for the message
+) -> None:                           # nothing
+    """`ValueError` that names the first tensor that is absent on one side or differs in shape.
+
+    Args:
+        found: tensors by name, as they were read
+        expected: tensors by name, as the model has them
+        where: where they were read from, for the message
+    """
     for name in dict.fromkeys([*expected, *found]):
         pair = [x.get(name, "absent") for x in (found, expected)]
         there, here = (tuple(x.shape) if isinstance(x, Tensor) else x for x in pair)
@@ -239,11 +249,22 @@ def share(
 class NotFinite(ValueError):
     "A loss or a weight is NaN or infinite."
 
-# %% ../nbs/9_workshop/96_runs.ipynb #2383541c
+# %% ../nbs/9_workshop/96_runs.ipynb #698fd780
 class LossLog:
-    "Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps."
+    """Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps.
 
-    def __init__(self, prefix: str = "", window: int = 1, totals: dict | None = None) -> None:
+    Args:
+        prefix: of the name of the losses' sum
+        window: steps between two looks: reading a number waits for the device
+        totals: of another log, to go on from
+    """
+
+    def __init__(
+        self,
+        prefix: str = "",            # of the name of the losses' sum
+        window: int = 1,             # steps between two looks: reading a number waits for the device
+        totals: dict | None = None,  # of another log, to go on from
+    ) -> None:
         self.prefix, self.window, self.pending = prefix, window, []  # type: str, int, list[tuple]
         self.totals = totals or {}  # name -> sum over examples, examples, steps in which it was a loss
 
