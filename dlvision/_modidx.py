@@ -838,6 +838,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'dlvision.learner._fit': ('2_learning/learner.html#_fit', 'dlvision/learner.py'),
                                   'dlvision.learner._forward': ('2_learning/learner.html#_forward', 'dlvision/learner.py'),
                                   'dlvision.learner._kernel': ('2_learning/learner.html#_kernel', 'dlvision/learner.py'),
+                                  'dlvision.learner._length': ('2_learning/learner.html#_length', 'dlvision/learner.py'),
                                   'dlvision.learner._load_state_dict': ('2_learning/learner.html#_load_state_dict', 'dlvision/learner.py'),
                                   'dlvision.learner._make_optimizers': ('2_learning/learner.html#_make_optimizers', 'dlvision/learner.py'),
                                   'dlvision.learner._measure': ('2_learning/learner.html#_measure', 'dlvision/learner.py'),

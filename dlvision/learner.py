@@ -88,6 +88,14 @@ def _size(batch: Any) -> int:
     return len(parts) if isinstance(parts, Tensor) or not len(parts) else len(parts[0])
 
 
+def _length(loader: Any) -> int:
+    "How many batches a loader has; 0 where it does not know, as a stream."
+    try:
+        return len(loader)
+    except TypeError:
+        return 0
+
+
 def _forward(model: Any, batch: Any) -> Any:
     return model(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
@@ -533,7 +541,7 @@ class _Run:
     @property
     def progress(self) -> float:
         "The share of this fit that is done, in [0, 1]; in whole epochs where the loader has no length."
-        n = len(self.batches) if hasattr(self.batches, "__len__") else 0
+        n = _length(self.batches)
         done, total = ((epoch - self.first) * (n or 1) for epoch in (self.epoch, self.last))
         return (done + min(self.batch, n)) / total if total else 1.0
 
@@ -759,7 +767,7 @@ class Accumulate(Callback):
 
     def before_step(self, learner: Learner) -> None:
         done = learner.batch + 1
-        learner.hold = done % self.batches > 0 and done < len(learner.batches)
+        learner.hold = done % self.batches > 0 and done != _length(learner.batches)
 
     def after_loss(self, learner: Learner) -> None:
         self.counts.append(float(learner.count))
