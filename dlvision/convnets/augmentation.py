@@ -38,25 +38,25 @@ def _mirror_index(
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #55c88375
 def _move(
     images: Tensor,   # (N, C, H, W)
-    dy: Tensor,       # (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
-    dx: Tensor,       # (N,) long, columns likewise; to the left
+    di: Tensor,       # (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
+    dj: Tensor,       # (N,) long, columns likewise; to the left
     mirrored: Tensor, # (N,) bool, whether left and right change places first
 ) -> Tensor:          # (N, C, H, W), channels last in memory
     """Move and mirror each image of a batch by its own amount; what is missing at the border is reflected.
 
     Args:
         images: (N, C, H, W)
-        dy: (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
-        dx: (N,) long, columns likewise; to the left
+        di: (N,) long, rows in -(H - 1) ... H - 1; the image moves up by so many
+        dj: (N,) long, columns likewise; to the left
         mirrored: (N,) bool, whether left and right change places first
 
     Returns:
         (N, C, H, W), channels last in memory
     """
     n, c, h, w = images.shape
-    y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
-    rows = _mirror_index(y + dy[:, None], h)
-    columns = _mirror_index(x + dx[:, None], w)
+    i, j = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
+    rows = _mirror_index(i + di[:, None], h)
+    columns = _mirror_index(j + dj[:, None], w)
     columns = torch.where(mirrored[:, None], w - 1 - columns, columns)
     which = torch.arange(n, device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
@@ -116,7 +116,7 @@ def _cut_out(
     hidden = ((y >= 0) & (y < size))[:, None, :, None] & ((x >= 0) & (x < size))[:, None, None]
     return torch.where(hidden, images.mean((0, 2, 3), keepdim=True), images)
 
-# %% ../../nbs/3_convnets/34_augmentation.ipynb #40538e46
+# %% ../../nbs/3_convnets/34_augmentation.ipynb #a2a946ce
 def augment_batch(
     images: Tensor,                            # (N, C, H, W) float; for `color` RGB in [0, 1]
     shift: int = 0,                            # move by up to so many pixels each way, 0 ... min(H, W) - 1
@@ -125,7 +125,7 @@ def augment_batch(
     color: float = 0.0,                        # brightness, contrast and saturation change by up to so much, in [0, 1]
     generator: torch.Generator | None = None,  # of the images' device; by default torch's own
 ) -> Tensor:                                   # (N, C, H, W), channels last in memory
-    """A variation of each image, drawn for each alone; `ValueError` for amounts out of range, or colours of bytes.
+    """A variation of each image, each its own; `ValueError` for amounts out of range, or colours of bytes.
 
     Args:
         images: (N, C, H, W) float; for `color` RGB in [0, 1]
@@ -144,8 +144,8 @@ def augment_batch(
     if not (0 <= shift < min(h, w) and 0 <= flip <= 1 and cutout >= 0 and 0 <= color <= 1):
         raise ValueError(f"cannot augment {h} x {w} images with {shift=}, {flip=}, {cutout=}, {color=}")
     draw = partial(torch.rand, device=images.device, generator=generator)
-    dy, dx = (draw(2, n) * (2 * shift + 1)).long() - shift
-    images = _move(images, dy, dx, draw(n) < flip)
+    di, dj = (draw(2, n) * (2 * shift + 1)).long() - shift
+    images = _move(images, di, dj, draw(n) < flip)
     if cutout:
         top, left = (draw(2, n) * images.new_tensor([[h], [w]])).long() - cutout // 2
         images = _cut_out(images, top, left, cutout)
@@ -159,7 +159,7 @@ def mixup(
     alpha: float = 0.2,                        # > 0; near 0 hardly any mixing, 1 all shares equally often
     generator: torch.Generator | None = None,  # by default torch's own
 ) -> tuple[Tensor, Tensor]:                    # images (N, C, H, W), label shares (N, K) which add up to 1
-    """Mix each image and label with its neighbour in the batch by one share for all (Zhang et al., 2018); `ValueError` for bad arguments.
+    """Mix each image and label with its neighbour (Zhang et al., 2018); `ValueError` for bad arguments.
 
     Args:
         images: (N, C, H, W) float
@@ -182,7 +182,7 @@ def mixup(
 
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #7f4885d8
 class MultiView(nn.Module):
-    """A model's mean logits over six views of each image: moved by a pixel to two sides, or not, each with its mirror image.
+    """Mean logits over six views: the image moved by a pixel to two sides, or not, each with its mirror image.
 
     Args:
         model: images (N, C, H, W) -> logits (N, K)
@@ -214,8 +214,43 @@ class MultiView(nn.Module):
             logits = logits + weight * (self.model(view) + self.model(view.flip(-1)))
         return logits
 
+# %% ../../nbs/3_convnets/34_augmentation.ipynb #aug-epoch
+class _Epochs:
+    "What a loader that varies is told: which epoch comes, and which part of every batch is this process's."
+
+    epoch, part = 0, slice(None)
+
+    def set_epoch(
+        self,
+        epoch: int,  # number of the next pass, from 0
+    ) -> None:
+        """Choose the epoch, hence the variations, of the next pass.
+
+        Args:
+            epoch: number of the next pass, from 0
+        """
+        self.epoch = epoch
+
+    def shard(
+        self,
+        rank: int,   # this process, 0 to world - 1
+        world: int,  # number of processes
+    ) -> Any:        # of every varied batch the examples rank, rank + world, ...
+        """What one of several processes loads; all together see, example for example, what one process would.
+
+        Args:
+            rank: this process, 0 to world - 1
+            world: number of processes
+
+        Returns:
+            of every varied batch the examples rank, rank + world, ...
+        """
+        mine = copy.copy(self)
+        mine.part = slice(rank, None, world)
+        return mine
+
 # %% ../../nbs/3_convnets/34_augmentation.ipynb #cdcc6031
-class Augmented:
+class Augmented(_Epochs):
     """A loader whose images vary anew in every epoch.
 
     Args:
@@ -231,51 +266,19 @@ class Augmented:
         **variations,     # `shift`, `flip`, `cutout`, `color` of `augment_batch`
     ):
         self.loader: Any = loader
-        self.seed, self.variations, self.epoch, self.part = seed, variations, 0, slice(None)
-
-    @property
-    def batch_sampler(self) -> Any:  # None where it has none
-        """The wrapped DataLoader's, so that whoever asks for the state of its random numbers finds it.
-
-        Returns:
-            None where it has none
-        """
-        return getattr(self.loader, "batch_sampler", None)
+        self.seed, self.variations = seed, variations
+        # whoever asks for the state of the wrapped DataLoader's random numbers finds it here
+        self.batch_sampler = getattr(loader, "batch_sampler", None)
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def set_epoch(
-        self,
-        epoch: int,  # number of the next pass, from 0
-    ) -> None:
-        """Choose the epoch, hence the variations, of the next pass, here and in the wrapped loader or its sampler.
-
-        Args:
-            epoch: number of the next pass, from 0
-        """
+    def set_epoch(self, epoch: int) -> None:
+        "Choose the epoch of the next pass, here and in the wrapped loader or its sampler."
         self.epoch = epoch
         for part in (self.loader, self.batch_sampler, getattr(self.batch_sampler, "sampler", None)):
             if part is not None and hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
-
-    def shard(
-        self,
-        rank: int,   # this process, 0 to world - 1
-        world: int,  # number of processes
-    ) -> "Augmented":  # of every varied batch the examples rank, rank + world, ...
-        """What one of several processes loads; all together see, example for example, what one process would.
-
-        Args:
-            rank: this process, 0 to world - 1
-            world: number of processes
-
-        Returns:
-            of every varied batch the examples rank, rank + world, ...
-        """
-        mine = copy.copy(self)
-        mine.part = slice(rank, None, world)
-        return mine
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # images (B, C, H, W), labels as they came
         epoch, self.epoch, generator = self.epoch, self.epoch + 1, None

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..benchmarks import take_turns
-try:
-    from dlvision.convnets.resnet import fold_batch_norm
-except ImportError:  # until chapter 33 exports it
-    from torch.fx.experimental.optimization import fuse as fold_batch_norm
+from .resnet import fold_batch_norm
 
 # %% ../../nbs/9_workshop/91_benchmarks.ipynb #91537038
 class FastModel(nn.Module):
