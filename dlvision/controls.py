@@ -241,11 +241,15 @@ class _Live(_Panel):
             self.show(self.draw, values)
 
 # %% ../nbs/9_workshop/97_controls.ipynb #a05bfa5a
-def _live() -> bool:
-    "Whether a reader's notebook runs this code and can show controls."
+def _kernel() -> bool:
+    "Whether a reader's notebook runs this code, and shows what is displayed."
     ipython = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    reader = not under_test() and hasattr(ipython, "kernel")
-    return reader and importlib.util.find_spec("ipywidgets") is not None
+    return not under_test() and hasattr(ipython, "kernel")
+
+
+def _live() -> bool:
+    "Whether it can also show controls."
+    return _kernel() and importlib.util.find_spec("ipywidgets") is not None
 
 # %% ../nbs/9_workshop/97_controls.ipynb #6092020f
 def explore(

@@ -49,7 +49,7 @@ def save_state(
         os.fsync(folder)  # and the name is on the disk, too
         os.close(folder)
 
-
+# %% ../nbs/9_workshop/96_runs.ipynb #130a84be
 def load_state(
     path: str | Path,  # what `save_state` wrote
 ) -> Any:              # the state, its tensors on the CPU
@@ -85,27 +85,20 @@ def save_weights(
         nothing; the file appears whole or not at all
     """
     plain = torch.contiguous_format
-    state = {k: v.detach().cpu().clone(memory_format=plain) for k, v in model.state_dict().items()}
-    save_state(state, path)
+    save_state({k: v.cpu().clone(memory_format=plain) for k, v in model.state_dict().items()}, path)
 
 # %% ../nbs/9_workshop/96_runs.ipynb #411f2ccb
-def check_shapes(
-    found: Mapping[str, Any],        # tensors by name, as they were read
-    expected: Mapping[str, Tensor],  # tensors by name, as the model has them
-    where: object,                   # where they were read from, for the message
-) -> None:                           # nothing
-    """`ValueError` that names the first tensor that is absent on one side or differs in shape.
+def _require(valid: Any, message: str) -> None:
+    if not valid:
+        raise ValueError(message)
 
-    Args:
-        found: tensors by name, as they were read
-        expected: tensors by name, as the model has them
-        where: where they were read from, for the message
-    """
+
+def _check_shapes(found: Mapping[str, Any], expected: Mapping[str, Tensor], where: object) -> None:
+    "`ValueError` that names the first tensor that is absent on one side or differs in shape."
     for name in dict.fromkeys([*expected, *found]):
-        pair = [x.get(name, "absent") for x in (found, expected)]
-        there, here = (tuple(x.shape) if isinstance(x, Tensor) else x for x in pair)
-        if there != here:
-            raise ValueError(f"{where}: {name} is {there} there and {here} in the model")
+        pair = found.get(name), expected.get(name)
+        there, here = (tuple(x.shape) if isinstance(x, Tensor) else "absent" for x in pair)
+        _require(there == here, f"{where}: {name} is {there} there and {here} in the model")
 
 # %% ../nbs/9_workshop/96_runs.ipynb #1289d6fd
 def load_weights(
@@ -125,11 +118,10 @@ def load_weights(
     state: Any = weights if isinstance(weights, Mapping) else load_state(weights)
     for key in ("state_dict", "model"):
         state = state[key] if isinstance(state, Mapping) and isinstance(state.get(key), Mapping) else state
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{where} holds no state dict, but {type(state).__name__}")
+    _require(isinstance(state, Mapping), f"{where} holds no state dict, but {type(state).__name__}")
     here = model.state_dict()  # old files do not count the batches that a batch norm has seen
     state = {k: v for k, v in here.items() if k.endswith("num_batches_tracked")} | dict(state)
-    check_shapes(state, here, where)
+    _check_shapes(state, here, where)
     model.load_state_dict(state)
     return model
 
@@ -251,46 +243,40 @@ class NotFinite(ValueError):
 
 # %% ../nbs/9_workshop/96_runs.ipynb #698fd780
 class LossLog:
-    """Means over the examples of an epoch, and a watch for losses that are not finite, once in `window` steps.
+    """Means over the examples of an epoch, and a watch for a loss that is not finite, once in `window` steps.
 
     Args:
-        prefix: of the name of the losses' sum
         window: steps between two looks: reading a number waits for the device
         totals: of another log, to go on from
     """
 
     def __init__(
         self,
-        prefix: str = "",            # of the name of the losses' sum
-        window: int = 1,             # steps between two looks: reading a number waits for the device
-        totals: dict | None = None,  # of another log, to go on from
+        window: int = 1,                       # steps between two looks: reading a number waits for the device
+        totals: dict[str, Any] | None = None,  # of another log, to go on from
     ) -> None:
-        self.prefix, self.window, self.pending = prefix, window, []  # type: str, int, list[tuple]
-        self.totals = totals or {}  # name -> sum over examples, examples, steps in which it was a loss
+        self.window, self.pending, self.totals = window, [], totals or {}  # type: int, list, dict[str, Any]
 
-    def add(self, losses: dict[str, Tensor], logs: dict[str, Tensor], count: Any, where: str = "") -> None:
-        "Note means over `count` examples; losses must be finite where `where` names the step."
-        numbers = {name: value.detach() for name, value in (losses | logs).items()}
-        self.pending.append((set(losses), numbers, count, where))
+    def add(self, numbers: dict[str, Tensor], count: Any, where: str = "") -> None:
+        "Note means over `count` examples; the first, the loss, must be finite where `where` names the step."
+        self.pending.append(({k: v.detach() for k, v in numbers.items()}, count, where))
         if len(self.pending) >= self.window:
             self.read()
 
     def read(self) -> None:
-        "Add up what was noted; `NotFinite` at the first loss that is not finite."
+        "Add up what was noted, which waits for the device; `NotFinite` at the first loss that is not."
         pending, self.pending = self.pending, []
-        for losses, numbers, count, where in pending:
-            for name, value, n in ((name, float(number), float(count)) for name, number in numbers.items()):
-                if where and name in losses and not math.isfinite(value):
-                    raise NotFinite(f"{name} is {value} at {where}: training stops")
-                total, examples, steps = self.totals.get(name, (0.0, 0.0, 0))
-                self.totals[name] = [total + value * n, examples + n, steps + (name in losses)]
+        for numbers, count, where in pending:
+            for i, (name, value) in enumerate(numbers.items()):
+                if where and i == 0 and not math.isfinite(value):
+                    raise NotFinite(f"{name} is {float(value)} at {where}: training stops")
+                total, examples = self.totals.get(name, (0.0, 0.0))
+                self.totals[name] = total + float(value) * float(count), examples + float(count)
 
     def means(self, gather: Callable[[list], list] = list) -> dict[str, float]:
-        "The mean of each number over all examples of all processes, and the sum of the losses' means."
+        "The mean of each number over all examples of all processes."
         self.read()
         everyone = gather([self.totals])
         names = dict.fromkeys(name for part in everyone for name in part)
         sums = {k: [sum(x) for x in zip(*(part[k] for part in everyone if k in part))] for k in names}
-        means = {name: total / n for name, (total, n, _) in sums.items()}
-        losses = [means[name] for name in names if sums[name][2]]
-        return ({f"{self.prefix}loss": sum(losses)} if losses else {}) | means
+        return {name: total / n for name, (total, n) in sums.items()}
