@@ -444,7 +444,7 @@ def train_fast(
 
 def _freeze_whitening(learner: Learner) -> None:
     "From here on no gradient is needed for the largest maps."
-    learner.model.whiten.requires_grad_(False)
+    learner.models["model"].get_submodule("whiten").requires_grad_(False)
 
 
 def _require_training_set(images: Tensor, labels: Tensor, label_smoothing: float) -> None:
