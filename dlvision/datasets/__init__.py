@@ -174,7 +174,8 @@ _HOMES = {  # where a dataset comes from, and how it should lie there
     "ants_bees": ("download.pytorch.org/tutorial/hymenoptera_data.zip", "ants_bees/{train,val}/<class>"),
     "olivetti": ("github.com/lloydmeta/Olivetti-PNG", "olivetti/image-N.png"),
     "mot": ("github.com/abewley/sort and motchallenge.net", "mot/<sequence>/{det/det.txt,gt/gt.txt}"),
-    "weights/squeezenet1_0_imagenet.safetensors": ("pytorch.org/vision/stable/models.html", _TENSORS[1]),
+    "weights/squeezenet1_0_imagenet.safetensors": (
+        "github.com/songhan/SqueezeNet-Deep-Compression", "its weights by torchvision's names, as safetensors"),
     "weights/cifar_resnet20.safetensors": _TENSORS,
     "weights/cifar_resnet56.safetensors": _TENSORS,
 }  # fmt: skip
