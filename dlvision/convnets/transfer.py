@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['extract_features', 'linear_probe', 'freeze_until', 'finetune']
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #c86fbc20
+# %% ../../nbs/3_convnets/36_transfer.ipynb #cb804160
 import math
 from collections.abc import Callable, Iterable, Sized
-from functools import partial
 from typing import Any
 
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _NormBase
@@ -19,10 +20,9 @@ from torch.optim import Optimizer
 
 from .hooks import evaluating, find_layer, recording, run_model
 from ..learner import Learner, accuracy
-from ..learning.linear import SoftmaxClassifier, bias_trick
 from ..learning.optimizers import AdamW
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #e9fb9a1c
+# %% ../../nbs/3_convnets/36_transfer.ipynb #1022d057
 def _find_head(model: nn.Module) -> tuple[str, nn.Module]:
     "Name and module of the layer that gives the class scores; `ValueError` where there is none."
     if get := getattr(model, "get_classifier", None):  # timm's
@@ -32,28 +32,30 @@ def _find_head(model: nn.Module) -> tuple[str, nn.Module]:
         names = [name for name, m in model.named_modules()
                  if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))]
     if not names or not names[-1]:
-        raise ValueError(f"{type(model).__name__} has no head, neither a dense layer nor a 1 x 1 convolution: name a layer")
+        kinds = "neither a dense layer nor a 1 x 1 convolution"
+        raise ValueError(f"{type(model).__name__} has no head, {kinds}: name a layer")
     return names[-1], model.get_submodule(names[-1])
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #ad977997
+# %% ../../nbs/3_convnets/36_transfer.ipynb #6ade0a3a
 def _pooled(x: Any) -> Tensor:
     "One vector an image: (N, F) as it is, the mean over places of (N, F, ...), or over tokens of (N, T, F)."
     if not isinstance(x, Tensor) or x.ndim < 2:
-        raise ValueError(f"a layer gives features (N, F), (N, T, F) or (N, F, H, W), not {tuple(x.shape) if isinstance(x, Tensor) else type(x)}")
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x)
+        raise ValueError(f"a layer gives features (N, F), (N, T, F) or (N, F, H, W), not {found}")
     return x if x.ndim == 2 else x.mean(1) if x.ndim == 3 else x.flatten(2).mean(2)
 
-
+# %% ../../nbs/3_convnets/36_transfer.ipynb #2f84e4d8
 def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #39f19367
+# %% ../../nbs/3_convnets/36_transfer.ipynb #0eedff40
 @torch.no_grad()
 def extract_features(
     model: nn.Module,          # any network; its mode is the same afterwards
     loader: Iterable,          # batches x or (x, labels, ...)
     layer: str | None = None,  # name of a layer; by default what the head is given
 ) -> tuple[Tensor, Tensor | None]:  # features (N, F) and labels (N,), in the loader's order, on the CPU; None without labels
-    """Features of every image, in evaluation mode; `ValueError` for an unknown layer or images that the model does not take.
+    """Features of every image, in evaluation mode; `ValueError` for an unknown layer or wrong images.
 
     Args:
         model: any network; its mode is the same afterwards
@@ -70,101 +72,78 @@ def extract_features(
         with recording(heard, inputs=layer is None) as seen:
             run_model(model, x.to(device))
         if not seen:
-            raise ValueError(f"{type(model).__name__} did not use its layer {layer or 'for the class scores'}")
+            raise ValueError(f"{type(model).__name__} did not use {f'its layer {layer!r}' if layer else 'its head'}")
         features.append(_pooled(seen[-1]).cpu())
         labels += [label.cpu() for label in y[:1]]
     if not features:
         raise ValueError("the loader gave no batch")
     return torch.cat(features), torch.cat(labels) if labels else None
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #9b9dac5c
-def _solve(x: Tensor, y: Tensor, C: float, start: Tensor | None = None, tolerance: float = 1e-8) -> Tensor:
-    "Weights (K, D + 1), biases last, at the minimum of the penalised cross-entropy of rows x (N, D)."
-    softmax = SoftmaxClassifier(weight_decay=1 / (C * len(x)))
-    softmax.classes, rows = int(y.max()) + 1, bias_trick(x)
-    softmax.weights = x.new_zeros(softmax.classes, rows.shape[1]) if start is None else start.clone()
-    optimizer = torch.optim.LBFGS([softmax.weights], max_iter=1000, tolerance_grad=tolerance, tolerance_change=0,
-                                  history_size=20, line_search_fn="strong_wolfe")
+# %% ../../nbs/3_convnets/36_transfer.ipynb #8190510a
+_CANDIDATES = [10.0**i for i in range(-4, 2)]
 
-    def closure():
-        loss, softmax.weights.grad = softmax.loss_and_gradient(rows, y)
-        return loss
+# %% ../../nbs/3_convnets/36_transfer.ipynb #23be872a
+def _spread(x: Tensor) -> float:
+    "Root of the mean variance over the rows."
+    return float((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-30))
 
-    optimizer.step(closure)
-    return softmax.weights
-
-# %% ../../nbs/3_convnets/36_transfer.ipynb #33497f33
-_CANDIDATES = tuple(10.0**i for i in range(-4, 2))
-
-
-def _folds(y: Tensor, folds: int, seed: int) -> Tensor:
-    "A fold number for each example, so that every class is spread evenly over the folds."
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    order = order[y[order].argsort(stable=True)]
-    return torch.empty_like(y).scatter_(0, order, torch.arange(len(y)) % folds)
-
-
-def _choose(x: Tensor, y: Tensor, fold: Tensor) -> float:
-    "The candidate for C with the smallest cross-entropy on the examples left out."
-    losses = torch.zeros(len(_CANDIDATES), dtype=x.dtype)
-    for held_out in (fold == i for i in fold.unique()):
-        weights = None
-        for i, C in enumerate(_CANDIDATES):
-            weights = _solve(x[~held_out], y[~held_out], C, weights, tolerance=1e-3)
-            losses[i] += cross_entropy(bias_trick(x[held_out]) @ weights.T, y[held_out], reduction="sum")
-    return _CANDIDATES[losses.argmin()]
-
-# %% ../../nbs/3_convnets/36_transfer.ipynb #909c19ff
+# %% ../../nbs/3_convnets/36_transfer.ipynb #c7d3da88
 def _check_examples(features: Tensor, labels: Tensor | None) -> Tensor:
-    "The labels; `ValueError` unless (N, F) finite features go with N labels, of at least two classes, all from 0 on present."
+    "The labels; `ValueError` unless (N, F) finite features go with N labels of two or more classes, with no gaps."
     if not isinstance(labels, Tensor) or features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(f"each row of features needs one label: got {tuple(features.shape)} and {tuple(getattr(labels, 'shape', ())) or labels}")
+        found = tuple(labels.shape) if isinstance(labels, Tensor) else labels
+        raise ValueError(f"each row of features needs one label: got {tuple(features.shape)} and {found}")
     if not features.isfinite().all():
         raise ValueError(f"{int((~features.isfinite()).sum())} of the features are not finite")
     if labels.is_floating_point() or not len(labels) or labels.min() < 0 or labels.max() == 0:
-        raise ValueError(f"labels are whole numbers from 0 on, of at least two classes, not {labels.dtype} {labels.unique().tolist()}")
+        found = f"{labels.dtype} {labels.unique().tolist()}"
+        raise ValueError(f"labels are whole numbers from 0 on, of at least two classes, not {found}")
     if (missing := (labels.bincount() == 0).nonzero()[:, 0].tolist()):
-        raise ValueError(f"no example of the classes {missing} of 0 ... {labels.max()}: number the classes without gaps")
+        gaps = f"no example of the classes {missing} of 0 ... {labels.max()}"
+        raise ValueError(f"{gaps}: number the classes without gaps")
     return labels
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #40623364
+# %% ../../nbs/3_convnets/36_transfer.ipynb #6f12b5dc
 def linear_probe(
     features: Tensor,        # (N, F), as `extract_features` gives them
     labels: Tensor,          # (N,) class numbers from 0, none left out
-    C: float | None = None,  # trust in the data; by default chosen by cross-validation, or 1 where a class has one example
+    C: float | None = None,  # trust in the data, as in scikit-learn; by default cross-validated, or 1 where a class has one example
     folds: int = 5,          # of the cross-validation, at most as many as the rarest class has examples
     seed: int = 0,           # of the folds
 ) -> nn.Linear:              # features (N, F) -> scores (N, K); its attribute `C` is what was used
-    """Logistic regression at its minimum, in float64; `ValueError` where labels and features do not fit.
+    """Logistic regression by scikit-learn on scaled features; `ValueError` for labels that do not fit them.
 
     Args:
         features: (N, F), as `extract_features` gives them
         labels: (N,) class numbers from 0, none left out
-        C: trust in the data; by default chosen by cross-validation, or 1 where a class has one example
+        C: trust in the data, as in scikit-learn; by default cross-validated, or 1 where a class has one example
         folds: of the cross-validation, at most as many as the rarest class has examples
         seed: of the folds
 
     Returns:
         features (N, F) -> scores (N, K); its attribute `C` is what was used
     """
-    labels = _check_examples(features, labels)
     if C is not None and not C > 0 or folds < 2:
         raise ValueError(f"C must be positive and folds at least 2, not {C} and {folds}")
-    x, mean = features.double(), features.double().mean(0)
-    scale = x.var(0, correction=0).mean().sqrt().clamp(min=1e-12)
-    x = (x - mean) / scale
-    basis = torch.linalg.qr(x.T).Q if x.shape[1] > len(x) else torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    x, folds = x @ basis, min(folds, int(labels.bincount().min()))
-    if C is None:
-        C = _choose(x, labels, _folds(labels, folds, seed)) if folds > 1 else 1.0
-    weights = _solve(x, labels, C)
-    probe = nn.Linear(features.shape[1], len(weights), device=features.device, dtype=features.dtype)
-    weight, bias = weights[:, :-1] @ basis.T / scale, weights[:, -1]
-    probe.load_state_dict({"weight": weight, "bias": bias - weight @ mean})
-    setattr(probe, "C", C)  # noqa: B010
+    x, y = features.detach().double().cpu(), _check_examples(features, labels).cpu()
+    mean, scale, folds = x.mean(0), max(_spread(x), 1e-12), min(folds, int(y.bincount().min()))
+    z = ((x - mean) / scale).numpy()
+    if C is None and folds > 1:
+        cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        rough = LogisticRegression(max_iter=1000)
+        search = GridSearchCV(rough, {"C": _CANDIDATES}, scoring="neg_log_loss", cv=cut, refit=False)
+        C = float(search.fit(z, y.numpy()).best_params_["C"])
+    found = LogisticRegression(C=C or 1.0, tol=1e-7, max_iter=10_000).fit(z, y.numpy())
+    weight, bias = torch.from_numpy(found.coef_) / scale, torch.from_numpy(found.intercept_)
+    bias = bias - weight @ mean
+    if len(bias) == 1:  # two classes: half of the one row for each
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    probe = nn.Linear(*weight.T.shape, device=features.device, dtype=features.dtype)
+    probe.load_state_dict({"weight": weight, "bias": bias})
+    setattr(probe, "C", found.C)  # noqa: B010
     return probe
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #0ac1f2b7
+# %% ../../nbs/3_convnets/36_transfer.ipynb #bc35cde4
 def _stay_still(module: nn.Module, inputs: Any) -> None:
     "Before each forward pass: evaluation mode, if the layer is frozen."
     if getattr(module, "_frozen", False):
@@ -176,7 +155,7 @@ def _set_frozen(module: nn.Module, frozen: bool) -> None:
         module.register_forward_pre_hook(_stay_still)
     setattr(module, "_frozen", frozen)  # noqa: B010, a module's own attributes are tensors and modules to mypy
 
-
+# %% ../../nbs/3_convnets/36_transfer.ipynb #748bfc1f
 def freeze_until(
     model: nn.Module,  # any network, changed in place
     name: str,         # first layer that is trained, like "layer4" or "features.9"; else `ValueError` with the names there are
@@ -200,7 +179,7 @@ def freeze_until(
         _set_frozen(module, frozen and not above)
     return model
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #bb0deae0
+# %% ../../nbs/3_convnets/36_transfer.ipynb #fe2077e9
 def _new_head(model: nn.Module, classes: int) -> nn.Module:
     "Put a new head for so many classes in place of the old one, and return it."
     name, old = _find_head(model)
@@ -208,16 +187,20 @@ def _new_head(model: nn.Module, classes: int) -> nn.Module:
         reset(classes)
         return _find_head(model)[1]
     assert isinstance(old, (nn.Conv2d, nn.Linear))  # _find_head says so
-    new = nn.Conv2d(old.in_channels, classes, 1) if isinstance(old, nn.Conv2d) else nn.Linear(old.in_features, classes)
+    if isinstance(old, nn.Conv2d):
+        new: nn.Module = nn.Conv2d(old.in_channels, classes, 1)
+    else:
+        new = nn.Linear(old.in_features, classes)
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new.to(old.weight))
     return new
 
-
+# %% ../../nbs/3_convnets/36_transfer.ipynb #7fe5215b
 def _bare_scores(model: nn.Module, x: Tensor) -> None:
     "Whatever activation runs after the head makes way: what the head gives is the score."
     ran: list[str] = []
-    hooks = [m.register_forward_hook(lambda m, i, o, name=name: ran.append(name)) for name, m in model.named_modules()]
+    hooks = [m.register_forward_hook(lambda m, i, o, name=name: ran.append(name))
+             for name, m in model.named_modules()]
     try:
         run_model(model, x)
     finally:
@@ -229,71 +212,51 @@ def _bare_scores(model: nn.Module, x: Tensor) -> None:
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, nn.Identity())
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #7b02298b
+# %% ../../nbs/3_convnets/36_transfer.ipynb #8d25c1af
 def _put_probe(model: nn.Module, train: Iterable, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
-    "Make the linear probe the network's head; the head, features (N, F), scores (N, K). `ValueError` where that cannot be."
+    "Make the linear probe the network's head; head, features and scores. `ValueError` where that cannot be."
     features, found = extract_features(model, train)
     labels = _check_examples(features, found)
     probe = linear_probe(features, labels, seed=seed)
     head, x = _new_head(model, int(labels.max()) + 1), next(iter(train))[0].to(_device(model))
-    head.load_state_dict({key: value.view_as(head.state_dict()[key]) for key, value in probe.state_dict().items()})
+    shapes = head.state_dict()  # a convolution's weights have two dimensions more
+    head.load_state_dict({key: value.view_as(shapes[key]) for key, value in probe.state_dict().items()})
     _bare_scores(model, x)
     with torch.no_grad():
         wanted, got = probe(extract_features(model, [x])[0]), run_model(model, x).cpu()
     if got.shape != wanted.shape or not (got - wanted).abs().max() <= 0.05 * wanted.abs().max():
-        raise ValueError(f"{type(model).__name__} changes the scores after its head; put features and head into a Sequential")
+        way_out = "put features and head into a Sequential"
+        raise ValueError(f"{type(model).__name__} changes the scores after its head; {way_out}")
     return head, features, probe(features).detach()
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #45bf770b
-def _spread(x: Tensor) -> float:
-    "Root of the mean variance over the rows."
-    return float((x - x.mean(0)).square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny))
-
-
-def _moved(parameters: list, rate: float, step: Callable[[float], None], look: Callable[[], Tensor]) -> float:
-    "How far what `look()` gives is moved by `step(rate)`, root mean square; the parameters are put back."
-    start, before = [p.detach().clone() for p in parameters], look()
-    step(rate)
-    moved = float((look() - before).square().mean().sqrt())
-    with torch.no_grad():
-        for p, old in zip(parameters, start):
-            p.copy_(old)
-            p.grad = None
-    return moved
-
-# %% ../../nbs/3_convnets/36_transfer.ipynb #21252a6c
-def _find_rate(parameters: list, step: Callable[[float], None], look: Callable[[], Tensor], distance: float) -> float:
-    "The rate with which one `step(rate)` moves what `look()` gives by so much, root mean square, to a tenth."
-    rate = 1e-5
+# %% ../../nbs/3_convnets/36_transfer.ipynb #c492f31a
+def _find_rate(
+    model: nn.Module, parameters: list, look: Callable[[], Tensor], distance: float,
+    batch: tuple, optimizer: Callable, loss: Callable,
+) -> float:
+    "The rate with which one step moves what `look()` gives by so much (rms), to a tenth; all is put back."
+    x, y = (part.to(_device(model)) for part in batch[:2])
+    with evaluating(model):  # gives every part its own mode back
+        loss(model.train()(x), y).backward()
+    start, before, rate = [p.detach().clone() for p in parameters], look(), 1e-5
     for _ in range(10):  # three do where the way is proportional to the rate; a step may also be lost in rounding, or explode
-        moved = _moved(parameters, rate, step, look)
+        optimizer([{"params": parameters, "lr": rate}], rate).step()
+        moved = float((look() - before).square().mean().sqrt())
+        with torch.no_grad():
+            for p, old in zip(parameters, start):
+                p.copy_(old)
         if abs(moved - distance) < 0.1 * distance:
             break
-        rate *= min(max(distance / max(moved, 1e-30), 0.01), 100.0) if moved < float("inf") else 0.01
+        rate *= min(max(distance / max(moved, 1e-30), 0.01), 100.0) if moved < math.inf else 0.01
+    model.zero_grad()
     return rate
 
-
+# %% ../../nbs/3_convnets/36_transfer.ipynb #03a40f88
 def _warm_cosine(progress: float) -> float:
-    "Factor on the learning rate when this share of training is done: up for a tenth, then down along half a cosine."
+    "Factor on the rate when this share of training is done: up for a tenth, then down along half a cosine."
     return min(1.0, 0.2 + 8 * progress) * (1 + math.cos(math.pi * progress)) / 2
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #2c6bf097
-def _rated(
-    model: nn.Module, parameters: list, look: Callable[[], Tensor], distance: float, batch: tuple, optimizer: Callable, loss: Callable
-) -> dict:
-    "A parameter group with the rate at which one step moves what `look()` gives so far."
-    x, y = (part.to(_device(model)) for part in batch[:2])
-
-    def step(rate: float) -> None:
-        trial = optimizer([{"params": parameters, "lr": rate}], rate)
-        with evaluating(model):  # gives every part its own mode back
-            loss(model.train()(x), y).backward()
-        trial.step()
-        model.zero_grad()
-
-    return {"params": parameters, "lr": _find_rate(parameters, step, torch.no_grad()(look), distance)}
-
-# %% ../../nbs/3_convnets/36_transfer.ipynb #c66f50b5
+# %% ../../nbs/3_convnets/36_transfer.ipynb #499c98c2
 def _keep_norms(model: nn.Module) -> list[nn.Module]:
     "Batch norms compute in training what they compute in evaluation; those whose weights are trained."
     norms: list[nn.Module] = [m for m in model.modules() if isinstance(m, _NormBase)]
@@ -301,18 +264,19 @@ def _keep_norms(model: nn.Module) -> list[nn.Module]:
         _set_frozen(norm, True)
     return [m for m in norms if any(p.requires_grad for p in m.parameters())]
 
-
+# %% ../../nbs/3_convnets/36_transfer.ipynb #027e3596
 def _rated_groups(
-    model: nn.Module, head: nn.Module, batch: tuple, lr: float, head_lr: float, features: Tensor, scores: Tensor, optimizer: Callable, loss: Callable
+    model: nn.Module, head: nn.Module, distances: tuple[float, float],
+    batch: tuple, optimizer: Callable, loss: Callable,
 ) -> list[dict]:
     "Parameter groups of the body, unless all of it is frozen, and of the head, each with its rate."
     own, x = {id(p) for p in head.parameters()}, batch[0].to(_device(model))
     body = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
-    rated = partial(_rated, model, batch=batch, optimizer=optimizer, loss=loss)
-    groups = [rated(body, lambda: extract_features(model, [x])[0], lr * _spread(features))] if body else []
-    return [*groups, rated(list(head.parameters()), lambda: run_model(model, x), lr * head_lr * _spread(scores))]
+    looks = lambda: extract_features(model, [x])[0], torch.no_grad()(lambda: run_model(model, x))  # noqa: E731
+    return [{"params": params, "lr": _find_rate(model, params, look, distance, batch, optimizer, loss)}
+            for params, look, distance in zip((body, list(head.parameters())), looks, distances) if params]
 
-# %% ../../nbs/3_convnets/36_transfer.ipynb #5beb1769
+# %% ../../nbs/3_convnets/36_transfer.ipynb #809cc366
 def finetune(
     model: nn.Module,              # any network with a head, changed in place; what `freeze_until` froze stays
     train: Iterable,               # batches (x, labels), class numbers from 0, none left out; has a length
@@ -327,7 +291,7 @@ def finetune(
     seed: int | None = None,       # of the probe's folds and of training; by default nobody's generators are seeded
     **kwargs: Any,                 # more arguments of `Learner`, like `mixed_precision`
 ) -> Learner:                      # the Learner that did it, with `history` and `model`
-    """Make a linear probe a pretrained network's head and train on from there; `ValueError` for what does not fit.
+    """Make a linear probe a network's head and train on from there; `ValueError` for what does not fit.
 
     Args:
         model: any network with a head, changed in place; what `freeze_until` froze stays
@@ -347,10 +311,12 @@ def finetune(
         the Learner that did it, with `history` and `model`
     """
     if epochs < 0 or not lr > 0 or not head_lr > 0 or not isinstance(train, Sized):
-        raise ValueError(f"a loader with a length, epochs from 0 on, lr and head_lr above 0, not {type(train).__name__}, {epochs}, {lr}, {head_lr}")
+        found = f"{type(train).__name__}, {epochs}, {lr}, {head_lr}"
+        raise ValueError(f"a loader with a length, epochs from 0 on, lr and head_lr above 0, not {found}")
     head, features, scores = _put_probe(model, train, seed or 0)
-    norms = _keep_norms(model)
-    trainer = optimizer(groups := _rated_groups(model, head, next(iter(train)), lr, head_lr, features, scores, optimizer, loss), groups[0]["lr"])
+    norms, distances = _keep_norms(model), (lr * _spread(features), lr * head_lr * _spread(scores))
+    groups = _rated_groups(model, head, distances, next(iter(train)), optimizer, loss)
+    trainer = optimizer(groups, groups[0]["lr"])
     for norm in norms if adapt_norms else ():
         _set_frozen(norm, False)
     metrics = {"accuracy": accuracy} if metrics is None else metrics
