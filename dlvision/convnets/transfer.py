@@ -91,8 +91,8 @@ def _spread(x: Tensor) -> float:
 def _check_examples(features: Tensor, labels: Tensor | None) -> Tensor:
     "The labels; `ValueError` unless (N, F) finite features go with N labels of two or more classes, with no gaps."
     if not isinstance(labels, Tensor) or features.ndim != 2 or labels.shape != features.shape[:1]:
-        found = tuple(labels.shape) if isinstance(labels, Tensor) else labels
-        raise ValueError(f"each row of features needs one label: got {tuple(features.shape)} and {found}")
+        shape = tuple(labels.shape) if isinstance(labels, Tensor) else labels
+        raise ValueError(f"each row of features needs one label: got {tuple(features.shape)} and {shape}")
     if not features.isfinite().all():
         raise ValueError(f"{int((~features.isfinite()).sum())} of the features are not finite")
     if labels.is_floating_point() or not len(labels) or labels.min() < 0 or labels.max() == 0:
@@ -138,7 +138,8 @@ def linear_probe(
     bias = bias - weight @ mean
     if len(bias) == 1:  # two classes: half of the one row for each
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    probe = nn.Linear(*weight.T.shape, device=features.device, dtype=features.dtype)
+    classes, inputs = weight.shape
+    probe = nn.Linear(inputs, classes, device=features.device, dtype=features.dtype)
     probe.load_state_dict({"weight": weight, "bias": bias})
     setattr(probe, "C", found.C)  # noqa: B010
     return probe
