@@ -495,6 +495,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._grad_cam': ( '3_convnets/visualize.html#_grad_cam',
                                                                                         'dlvision/convnets/visualize.py'),
+                                             'dlvision.convnets.visualize._hardtanh': ( '3_convnets/visualize.html#_hardtanh',
+                                                                                        'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._last_maps': ( '3_convnets/visualize.html#_last_maps',
                                                                                          'dlvision/convnets/visualize.py'),
                                              'dlvision.convnets.visualize._mean_pool': ( '3_convnets/visualize.html#_mean_pool',

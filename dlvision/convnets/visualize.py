@@ -227,11 +227,14 @@ class _Replaced(TorchFunctionMode):
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #5cfffd3a
 def _mean_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+    "The mean over all that lies within a maximum's window, the holes of a dilated one included."
+    window = (torch.tensor(kernel_size) - 1) * torch.tensor(dilation) + 1
+    return F.avg_pool2d(x, window.tolist(), stride or kernel_size, padding, ceil_mode)
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #2a08337b
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-_OPEN: dict = dict.fromkeys((*_RELUS, F.relu6), lambda x, inplace=False: x)
+_SIX = F.relu6, F.hardtanh  # nn.ReLU6 calls the second
+_OPEN: dict = dict.fromkeys((*_RELUS, *_SIX), lambda x, *limits, **options: x)
 _OPEN |= {F.max_pool2d: _mean_pool, F.adaptive_max_pool2d: F.adaptive_avg_pool2d}
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #199e75a4
@@ -315,27 +318,32 @@ def top_activations(
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #6f5af0c2
 class _Rectified(Function):
-    "ReLU whose backward pass cuts negative values off; guided, it also asks where the input was positive."
+    "ReLU up to `top`. Backwards it cuts negative values off; guided, also those where the input was cut."
 
     @staticmethod
-    def forward(ctx, x, inplace, guided):
-        y = x.clamp_(min=0) if inplace else x.clamp(min=0)
+    def forward(ctx, x, inplace, guided, top):
+        y = x.clamp_(0, top) if inplace else x.clamp(0, top)
         if inplace:
             ctx.mark_dirty(x)
         if guided:
-            ctx.save_for_backward(y)
+            ctx.save_for_backward((y > 0) & (y < (torch.inf if top is None else top)))
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         gradient = gradient.clamp(min=0)
-        for y in ctx.saved_tensors:
-            gradient = gradient * (y > 0)
-        return gradient, None, None
+        for inside in ctx.saved_tensors:
+            gradient = gradient * inside
+        return gradient, None, None, None
 
 
-def _rectify(x: Tensor, inplace: bool = False, guided: bool = False) -> Tensor:
-    return _Rectified.apply(x, inplace, guided)
+def _rectify(x: Tensor, inplace: bool = False, guided: bool = False, top: float | None = None) -> Tensor:
+    return _Rectified.apply(x, inplace, guided, top)
+
+
+def _hardtanh(x, min_val=-1.0, max_val=1.0, inplace=False, guided=False):
+    "From 0 on it is torch's ReLU6, and else none."
+    return F.hardtanh(x, min_val, max_val, inplace) if min_val else _rectify(x, inplace, guided, max_val)
 
 # %% ../../nbs/3_convnets/37_visualize.ipynb #65499ef8
 @torch.inference_mode(False)  # also switches gradients on
@@ -359,6 +367,8 @@ def deconvnet(
         (N, C, H, W) with both signs
     """
     table = dict.fromkeys(_RELUS, partial(_rectify, guided=guided))
+    table |= {F.relu6: partial(_rectify, guided=guided, top=6.0)}
+    table |= {F.hardtanh: partial(_hardtanh, guided=guided)}
     table |= dict.fromkeys((torch.relu_, Tensor.relu_), partial(_rectify, guided=guided, inplace=True))
     images, _, maps = _forward(model, images, layer, mode := _Replaced(table))
     if not mode.used:
