@@ -797,6 +797,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dlvision.exercises.start_chapter': ('1_images/start.html#start_chapter', 'dlvision/exercises.py'),
                                     'dlvision.exercises.under_test': ('1_images/start.html#under_test', 'dlvision/exercises.py')},
             'dlvision.images.filters': { 'dlvision.images.filters._pad': ('1_images/filters.html#_pad', 'dlvision/images/filters.py'),
+                                         'dlvision.images.filters._slide': ('1_images/filters.html#_slide', 'dlvision/images/filters.py'),
                                          'dlvision.images.filters.box_kernel': ( '1_images/filters.html#box_kernel',
                                                                                  'dlvision/images/filters.py'),
                                          'dlvision.images.filters.convolve2d': ( '1_images/filters.html#convolve2d',

@@ -13,6 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+# %% ../../nbs/1_images/12_filters.ipynb #12e75e1b
+def _slide(image: Tensor, kernel: Tensor) -> Tensor:
+    "Correlate where the kernel lies within the image: one shifted copy of it is added for each weight."
+    h, w = kernel.shape
+    H, W = image.shape[-2] - h + 1, image.shape[-1] - w + 1
+    if min(h, w, H, W) < 1:
+        raise ValueError(f"a kernel of {h} x {w} does not fit into {tuple(image.shape[-2:])} pixels")
+    output = image.new_zeros(*image.shape[:-2], H, W)
+    for u, weights in enumerate(kernel.tolist()):
+        for v, weight in enumerate(weights):
+            if weight:
+                output.add_(image[..., u : u + H, v : v + W], alpha=weight)
+    return output
+
 # %% ../../nbs/1_images/12_filters.ipynb #efd84418
 _CONTINUE = {
     "replicate": lambda j, n: j.clamp(0, n - 1),
@@ -23,11 +37,12 @@ _CONTINUE = {
 
 
 def _pad(image: Tensor, rows: int, columns: int, mode: str) -> Tensor:
-    "Continue an image by so many rows above and below, columns left and right; any number, however small the image."
+    "Continue an image by so many rows above and below, columns left and right, however small it is."
     if mode == "zeros":
         return pad(image, (columns, columns, rows, rows))
     if mode not in _CONTINUE or min(image.shape[-2:]) < 1:
-        raise ValueError(f"cannot continue {tuple(image.shape)} by {mode!r}; there are zeros, {', '.join(_CONTINUE)}")
+        names = ", ".join(["zeros", *_CONTINUE])
+        raise ValueError(f"cannot continue {tuple(image.shape)} by {mode!r}; there are {names}")
     for axis, p in ((-2, rows), (-1, columns)):
         n = image.shape[axis]
         before, after = (_CONTINUE[mode](torch.arange(a, a + p, device=image.device), n) for a in (-p, n))
@@ -41,7 +56,7 @@ def correlate2d(
     padding: str = "same",            # "same" keeps the size and needs odd h and w, "valid" stays inside the image
     padding_mode: str = "symmetric",  # how "same" goes on: zeros, replicate, circular, reflect or symmetric
 ) -> Tensor:                          # (..., H, W), or (..., H - h + 1, W - w + 1) where valid
-    """Slide `kernel` over `image` and add up the products; `ValueError` for sizes that do not fit or unknown padding.
+    """Slide `kernel` over `image` and add up products; `ValueError` for sizes or padding that do not fit.
 
     Args:
         image: (..., H, W) floats
@@ -53,21 +68,14 @@ def correlate2d(
         (..., H, W), or (..., H - h + 1, W - w + 1) where valid
     """
     if kernel.ndim != 2 or padding not in ("same", "valid") or not image.is_floating_point():
-        raise ValueError(f"cannot correlate {image.dtype} with a kernel {tuple(kernel.shape)} and padding {padding!r}")
+        options = f"a kernel {tuple(kernel.shape)} and padding {padding!r}"
+        raise ValueError(f"cannot correlate {image.dtype} with {options}")
     h, w = kernel.shape
     if padding == "same":
         if h % 2 == 0 or w % 2 == 0:
             raise ValueError(f"a kernel of {h} x {w} has no centre; use odd sizes, or padding 'valid'")
         image = _pad(image, h // 2, w // 2, padding_mode)
-    H, W = image.shape[-2] - h + 1, image.shape[-1] - w + 1
-    if min(h, w, H, W) < 1:
-        raise ValueError(f"a kernel of {h} x {w} does not fit into {tuple(image.shape[-2:])} pixels")
-    output = image.new_zeros(*image.shape[:-2], H, W)
-    for s, weights in enumerate(kernel.tolist()):
-        for t, weight in enumerate(weights):
-            if weight:
-                output.add_(image[..., s : s + H, t : t + W], alpha=weight)
-    return output
+    return _slide(image, kernel)
 
 # %% ../../nbs/1_images/12_filters.ipynb #87134740
 def convolve2d(
@@ -105,12 +113,12 @@ def box_kernel(
         raise ValueError(f"a kernel has at least 1 x 1 weights, not {kernel_size}")
     return torch.full((kernel_size, kernel_size), 1 / kernel_size**2)
 
-# %% ../../nbs/1_images/12_filters.ipynb #d8a2cbf5
+
 def gaussian_kernel(
     sigma: float,                    # standard deviation, pixels
     kernel_size: int | None = None,  # rows and columns, k; by default the odd size that reaches 4 sigma
 ) -> Tensor:                         # (k, k) weights that add up to 1
-    """Kernel of the Gaussian, sampled at the pixels; `ValueError` unless sigma > 0 and kernel_size >= 1.
+    """Kernel of the Gaussian, sampled at the pixels; `ValueError` unless 0 < sigma < inf and kernel_size >= 1.
 
     Args:
         sigma: standard deviation, pixels
@@ -119,18 +127,18 @@ def gaussian_kernel(
     Returns:
         (k, k) weights that add up to 1
     """
-    k = 2 * int(4 * sigma + 0.5) + 1 if kernel_size is None else kernel_size
-    if not sigma > 0 or k < 1:
-        raise ValueError(f"no Gaussian has sigma {sigma} and {k} x {k} weights")
-    s = torch.arange(k, dtype=torch.float64) - (k - 1) / 2
-    bell = torch.exp(-(s**2) / (2 * sigma**2))
+    if not 0 < sigma < math.inf or (kernel_size is not None and kernel_size < 1):
+        raise ValueError(f"no Gaussian has sigma {sigma} and kernel_size {kernel_size}")
+    k = kernel_size or 2 * int(4 * sigma + 0.5) + 1
+    u = torch.arange(k, dtype=torch.float64) - (k - 1) / 2
+    bell = torch.exp(-(u**2) / (2 * sigma**2))
     return (bell.outer(bell) / bell.sum() ** 2).float()
 
 # %% ../../nbs/1_images/12_filters.ipynb #059d8aef
 def separate(
     kernel: Tensor,            # (h, w) weights
 ) -> tuple[Tensor, Tensor]:    # column (h, 1) and row (1, w), whose product is the kernel
-    """Split a kernel of rank 1 into column and row; `ValueError` where its rank is higher.
+    """Split a kernel of rank 1 into column and row; `ValueError` where its rank is higher, or it is no matrix.
 
     Args:
         kernel: (h, w) weights
@@ -138,11 +146,13 @@ def separate(
     Returns:
         column (h, 1) and row (1, w), whose product is the kernel
     """
-    u, strength, v = torch.linalg.svd(kernel.double(), full_matrices=False)
+    if kernel.ndim != 2 or kernel.numel() == 0:
+        raise ValueError(f"a kernel of shape {tuple(kernel.shape)} is no column times a row")
+    left, strength, right = torch.linalg.svd(kernel.double(), full_matrices=False)
     if (strength[1:2] > 1e-5 * strength[0]).any():
         raise ValueError(f"not separable: its singular values are {strength.tolist()}")
     root = strength[0].sqrt()
-    return (u[:, :1] * root).to(kernel.dtype), (v[:1] * root).to(kernel.dtype)
+    return (left[:, :1] * root).to(kernel.dtype), (right[:1] * root).to(kernel.dtype)
 
 
 def correlate_separable(
@@ -173,7 +183,7 @@ _LAPLACE = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
 def sobel(
     image: Tensor,                    # (..., H, W) floats
     padding_mode: str = "symmetric",  # how the image goes on, as in `correlate2d`
-) -> tuple[Tensor, Tensor]:           # x, rising to the right, and y, rising downwards, each (..., H, W); 8 on a unit slope
+) -> tuple[Tensor, Tensor]:           # along x (to the right) and along y (down), each (..., H, W); 8 on a unit slope
     """Derivatives of the intensity along x and y, smoothed; `ValueError` as in `correlate2d`.
 
     Args:
@@ -181,11 +191,12 @@ def sobel(
         padding_mode: how the image goes on, as in `correlate2d`
 
     Returns:
-        x, rising to the right, and y, rising downwards, each (..., H, W); 8 on a unit slope
+        along x (to the right) and along y (down), each (..., H, W); 8 on a unit slope
     """
-    return correlate2d(image, _SOBEL, padding_mode=padding_mode), correlate2d(image, _SOBEL.T, padding_mode=padding_mode)
+    gx, gy = (correlate2d(image, kernel, padding_mode=padding_mode) for kernel in (_SOBEL, _SOBEL.T))
+    return gx, gy
 
-# %% ../../nbs/1_images/12_filters.ipynb #b8437015
+
 def laplacian(
     image: Tensor,                    # (..., H, W) floats
     padding_mode: str = "symmetric",  # how the image goes on, as in `correlate2d`
@@ -207,7 +218,7 @@ def unsharp_mask(
     sigma: float = 1.0,  # size of the detail, pixels
     amount: float = 1.0, # how much of the detail to add; 0 changes nothing
 ) -> Tensor:             # (..., H, W) clipped to [0, 1]
-    """Sharpen by adding what a Gaussian blur takes away; `ValueError` unless sigma > 0.
+    """Sharpen by adding what a Gaussian blur takes away; `ValueError` unless 0 < sigma < inf.
 
     Args:
         image: (..., H, W) floats in [0, 1]
