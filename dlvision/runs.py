@@ -280,3 +280,65 @@ class LossLog:
         names = dict.fromkeys(name for part in everyone for name in part)
         sums = {k: [sum(x) for x in zip(*(part[k] for part in everyone if k in part))] for k in names}
         return {name: total / n for name, (total, n) in sums.items()}
+
+# %% ../nbs/9_workshop/96_runs.ipynb #dcf6f981
+_VALUES = ("epoch", "batch", "steps", "history")
+
+
+def _named_parts(self: Any) -> dict[str, Any]:
+    "Everything that has a state of its own; the name of an optimizer tells what it is and what it moves."
+    parts = {"models": self.models, "scaler": self.scaler}
+    for name, o in self.optimizers.items():
+        sizes = [len(group["params"]) for group in o.param_groups]
+        parts[f"{type(o).__name__} {name} of {sizes} parameters"] = o
+    for name, callback in ((type(c).__name__, c) for c in self.callbacks if c.state):
+        parts[f"{name} {sum(key.startswith(name + ' ') for key in parts)}"] = callback
+    return parts
+
+# %% ../nbs/9_workshop/96_runs.ipynb #2aa6eef1
+def _state_dict(self: Any) -> dict[str, Any]:
+    "Everything that the run needs to go on, in numbers, strings and tensors; all processes must call it."
+    from accelerate.utils import gather_object  # slow to import
+
+    self.log.read()
+    random = gather_object([[_random_state(self.batches), self.epoch_start]])
+    parts = {name: part.state_dict() for name, part in _named_parts(self).items()}
+    values = {name: getattr(self, name) for name in _VALUES}
+    return parts | values | dict(random=random, totals=self.log.totals)
+
+
+def _save(self: Any, path: str | Path) -> None:
+    "Write the state to a file; `NotFinite`, and the old file stays, where a loss or a weight is not."
+    state = self.state_dict()
+    for name, p in self.models.named_parameters():
+        if not torch.isfinite(p).all():  # a buffer may be infinite: a mask of -inf
+            raise NotFinite(f"{name} is not finite after step {self.steps}: nothing is written")
+    if self.accelerator.is_main_process:
+        save_state(state, path)
+
+# %% ../nbs/9_workshop/96_runs.ipynb #607b00d0
+def _load_state_dict(self: Any, state: Any, where: object = "the state") -> None:
+    "Go back to what `state_dict` returned; `ValueError`, and nothing is changed, where it is another's."
+    parts, there = _named_parts(self), state if isinstance(state, Mapping) else {}
+    absent = [name for name in (*_VALUES, "random", "totals", *parts) if name not in there]
+    found = str(list(there))[:300]
+    _require(not absent, f"{where} is no state of this run: {', '.join(absent)} absent among {found}")
+    _check_shapes(there["models"], self.models.state_dict(), where)
+    for name, part in parts.items():
+        part.load_state_dict(self.to_device(there[name]) if part in self.callbacks else there[name])
+    vars(self).update({name: there[name] for name in _VALUES})
+    self.last, self.log = self.epoch, LossLog(self.window, dict(there["totals"]))
+    now, self.epoch_start = there["random"][self.accelerator.process_index % len(there["random"])]
+    _set_random_state(now, self.batches)
+
+# %% ../nbs/9_workshop/96_runs.ipynb #b1c6855c
+def _note(self: Any, numbers: dict[str, Tensor], count: int) -> None:
+    "`loss` is this process's share of the loss of the whole batch; the numbers are noted."
+    self.loss, self.count = next(iter(numbers.values())), count
+    if self.world > 1:  # DistributedDataParallel will average the gradients of the processes
+        values = [v.detach().float() for v in numbers.values()] + [torch.ones((), device=self.device)]
+        *sums, self.count = self.accelerator.reduce(torch.stack(values) * count)
+        self.loss = self.loss * (self.world * count / self.count)
+        numbers = dict(zip(numbers, (total / self.count for total in sums)))
+    self.losses = numbers
+    self.log.add(numbers, self.count, f"epoch {self.epoch + 1}, step {self.batch + 1}")
