@@ -7,14 +7,12 @@ __all__ = ['whitening_filters', 'ConvGroup', 'FastCIFARNet', 'whiten', 'Progress
            'fast_learner', 'train_fast']
 
 # %% ../../nbs/3_convnets/35_training.ipynb #1a12e1e2
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, interpolate
 from torch.optim import Optimizer
@@ -24,7 +22,7 @@ from .augmentation import _Epochs, augment_batch, mixup
 from .weights import Weights, load_pretrained
 from ..datasets import TensorLoader
 from ..learner import BeforeEpoch, Learner, accuracy, seed_everything
-from ..learning.optimizers import SGD, Muon, Together, orthogonalize
+from ..learning.optimizers import SGD, Muon, Together, bfloat16_pays
 
 # %% ../../nbs/3_convnets/35_training.ipynb #e42401b3
 def whitening_filters(
@@ -262,32 +260,6 @@ class ProgressiveLoader(_Growing):
         mirrored = torch.rand(len(images), device=device, generator=generator) < 0.5
         self.images = torch.where(mirrored[:, None, None, None], images.flip(-1), images) if flip else images
 
-# %% ../../nbs/3_convnets/35_training.ipynb #8145f81e
-def _bfloat16_pays(
-    work: Callable[..., Tensor],  # called with the tensors
-    *tensors: Tensor,             # float32
-) -> bool:                        # the same in all processes
-    """Whether a piece of work takes less than 0.8 of its time when its tensors are in bfloat16.
-
-    Args:
-        work: called with the tensors
-        *tensors: float32
-
-    Returns:
-        the same in all processes
-    """
-    def seconds(dtype: torch.dtype) -> float:
-        cast, spent = [t.to(dtype) for t in tensors], []
-        for _ in range(4):  # the first is slower
-            start = clock()
-            work(*cast).flatten()[0].item()  # `item` waits for the device
-            spent.append(clock() - start)
-        return min(spent)
-
-    clock = time.process_time if tensors[0].is_cpu else time.perf_counter  # others' load does not count
-    found = [seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)]
-    return broadcast_object_list(found)[0]
-
 # %% ../../nbs/3_convnets/35_training.ipynb #8145f81f
 def fastest_precision(
     device: str | torch.device = "cpu", # where the network will run
@@ -306,15 +278,7 @@ def fastest_precision(
 @cache
 def _fastest_convolutions(device: torch.device) -> str:
     x = torch.randn(64, 64, 15, 15, device=device).to(memory_format=torch.channels_last)
-    return "bf16" if _bfloat16_pays(conv2d, x, torch.randn(64, 64, 3, 3, device=device)) else "no"
-
-# %% ../../nbs/3_convnets/35_training.ipynb #fast-mu02
-@cache
-def _fastest_products(shape: torch.Size, device: torch.device) -> torch.dtype:
-    "The type in which Muon's products for matrices of this shape take the least time."
-    newton_schulz = lambda x: orthogonalize(x, 3, x.dtype)  # noqa: E731
-    pays = _bfloat16_pays(newton_schulz, torch.randn(shape, device=device))
-    return torch.bfloat16 if pays else torch.float32
+    return "bf16" if bfloat16_pays(conv2d, x, torch.randn(64, 64, 3, 3, device=device)) else "no"
 
 # %% ../../nbs/3_convnets/35_training.ipynb #fast-mu01
 @torch.no_grad()
@@ -356,9 +320,7 @@ def fast_optimizer(
     groups = [dict(params=biases, lr=bias_lr, weight_decay=decay / bias_lr),
               dict(params=[model.head.weight], lr=head_lr, weight_decay=decay / head_lr)]  # fmt: skip
     sgd = SGD(groups, momentum=0.85, nesterov=True)
-    largest = max(filters, key=Tensor.numel).flatten(1)
-    dtype = _fastest_products(largest.shape, largest.device)
-    muon = Muon(filters, lr, weight_decay=0, momentum=0.6, ns_steps=3, dtype=dtype)
+    muon = Muon(filters, lr, weight_decay=0, momentum=0.6, ns_steps=3)
     muon.register_step_post_hook(lambda *_: _set_norms(filters))
     _set_norms(filters)
     return Together(muon, sgd)
