@@ -72,11 +72,13 @@ class Node:
         self,
         gradient: Tensor | None = None,  # of the loss in this node, shaped like it; 1 where this is the loss
     ) -> None:
-        """Add to the `grad` of each leaf, as torch does. `ValueError` for a gradient of a wrong shape.
+        """Add to the `grad` of each leaf, as torch does. `ValueError` for a wrong shape, and from a constant.
 
         Args:
             gradient: of the loss in this node, shaped like it; 1 where this is the loss
         """
+        if not self.requires_grad:
+            raise ValueError("backward from a constant: nothing it was computed from wants a gradient")
         for node, g in sweep(self, gradient):
             if not node.edges:
                 node.grad = g.clone() if node.grad is None else node.grad + g
@@ -281,7 +283,8 @@ class Value(_Sums):
         "Matrix product, batched as in torch; `ValueError` for vectors and for sizes that do not fit."
         other = self._lift(other)
         a, b = self.data, other.data
-        if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
+        fits = min(a.ndim, b.ndim) >= 2 and a.shape[-1] == b.shape[-2]
+        if not fits or any(i != j and 1 not in (i, j) for i, j in zip(a.shape[-3::-1], b.shape[-3::-1])):
             raise ValueError(f"no matrix product of shapes {tuple(a.shape)} and {tuple(b.shape)}")
         return self._result("@", a @ b, (self, lambda g: g @ b.mT), (other, lambda g: a.mT @ g))
 
@@ -304,8 +307,9 @@ class Value(_Sums):
             (..., N, out)
         """
         x, w = self.data, weight.data
-        if x.ndim < 2 or x.shape[-1] != w.shape[-1]:
-            raise ValueError(f"inputs of shape {tuple(x.shape)} do not fit weights of shape {tuple(w.shape)}")
+        if x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[-1] or bias.shape != w.shape[:1]:
+            shapes = ", ".join(str(tuple(v.shape)) for v in (self, weight, bias))
+            raise ValueError(f"inputs, weights and biases of shapes {shapes} do not fit")
         y = functional.linear(x, w, bias.data)
         edges = (self, lambda g: g @ w), (weight, lambda g: g.mT @ x), (bias, lambda g: g)
         return self._result("linear", y, *edges)
