@@ -433,6 +433,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'dlvision/convnets/transfer.py'),
                                             'dlvision.convnets.transfer._keep_norms': ( '3_convnets/transfer.html#_keep_norms',
                                                                                         'dlvision/convnets/transfer.py'),
+                                            'dlvision.convnets.transfer._most_trusted': ( '3_convnets/transfer.html#_most_trusted',
+                                                                                          'dlvision/convnets/transfer.py'),
                                             'dlvision.convnets.transfer._new_head': ( '3_convnets/transfer.html#_new_head',
                                                                                       'dlvision/convnets/transfer.py'),
                                             'dlvision.convnets.transfer._pooled': ( '3_convnets/transfer.html#_pooled',
