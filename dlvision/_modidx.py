@@ -301,6 +301,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'dlvision/convnets/inference.py'),
                                              'dlvision.convnets.inference.FastModel.forward': ( '9_workshop/benchmarks.html#fastmodel.forward',
                                                                                                 'dlvision/convnets/inference.py'),
+                                             'dlvision.convnets.inference._compile_frozen': ( '9_workshop/benchmarks.html#_compile_frozen',
+                                                                                              'dlvision/convnets/inference.py'),
                                              'dlvision.convnets.inference._distance': ( '9_workshop/benchmarks.html#_distance',
                                                                                         'dlvision/convnets/inference.py'),
                                              'dlvision.convnets.inference._fastest': ( '9_workshop/benchmarks.html#_fastest',

@@ -7,6 +7,7 @@ __all__ = ['FastModel', 'has_bfloat16', 'for_inference']
 
 # %% ../../nbs/9_workshop/91_benchmarks.ipynb #91b06782
 import os
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -16,6 +17,22 @@ from ..benchmarks import take_turns
 from .resnet import fold_batch_norm
 
 # %% ../../nbs/9_workshop/91_benchmarks.ipynb #91537038
+def _compile_frozen(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    "`torch.compile` with the weights as constants. Its option alone is not enough: the tracer asks the setting."
+    from torch._inductor import config
+
+    compiled = torch.compile(model, options={"freezing": True})
+
+    def run(images: Tensor) -> Tensor:
+        before, config.freezing = config.freezing, True
+        try:
+            return compiled(images)
+        finally:
+            config.freezing = before
+
+    return run
+
+
 class FastModel(nn.Module):
     """A network for inference only: images and outputs float32, whatever it computes in.
 
@@ -37,7 +54,7 @@ class FastModel(nn.Module):
         self.settings = f"{str(dtype)[6:]}, {str(layout)[6:]}{', compiled' * compiled}"
         self.dtype, self.layout = dtype, layout
         self.model = deepcopy(model).to(dtype).to(memory_format=layout)
-        self.run = torch.compile(self.model, options={"freezing": True}) if compiled else self.model
+        self.run = _compile_frozen(self.model) if compiled else self.model
         self.eval()
 
     @torch.no_grad()
