@@ -67,9 +67,10 @@ def correlate2d(
     Returns:
         (..., H, W), or (..., H - h + 1, W - w + 1) where valid
     """
-    if kernel.ndim != 2 or padding not in ("same", "valid") or not image.is_floating_point():
+    fits = kernel.ndim == 2 and image.ndim >= 2 and image.is_floating_point()
+    if not fits or padding not in ("same", "valid"):
         options = f"a kernel {tuple(kernel.shape)} and padding {padding!r}"
-        raise ValueError(f"cannot correlate {image.dtype} with {options}")
+        raise ValueError(f"cannot correlate {image.dtype} {tuple(image.shape)} with {options}")
     h, w = kernel.shape
     if padding == "same":
         if h % 2 == 0 or w % 2 == 0:
@@ -100,14 +101,14 @@ def convolve2d(
 # %% ../../nbs/1_images/12_filters.ipynb #901b21ef
 def box_kernel(
     kernel_size: int, # rows and columns, k
-) -> Tensor:          # (k, k) equal weights that add up to 1
+) -> Tensor:          # (k, k) equal float32 weights that add up to 1
     """Kernel of the mean; `ValueError` for a size below 1.
 
     Args:
         kernel_size: rows and columns, k
 
     Returns:
-        (k, k) equal weights that add up to 1
+        (k, k) equal float32 weights that add up to 1
     """
     if kernel_size < 1:
         raise ValueError(f"a kernel has at least 1 x 1 weights, not {kernel_size}")
@@ -117,7 +118,7 @@ def box_kernel(
 def gaussian_kernel(
     sigma: float,                    # standard deviation, pixels
     kernel_size: int | None = None,  # rows and columns, k; by default the odd size that reaches 4 sigma
-) -> Tensor:                         # (k, k) weights that add up to 1
+) -> Tensor:                         # (k, k) float32 weights that add up to 1
     """Kernel of the Gaussian, sampled at the pixels; `ValueError` unless 0 < sigma < inf and kernel_size >= 1.
 
     Args:
@@ -125,7 +126,7 @@ def gaussian_kernel(
         kernel_size: rows and columns, k; by default the odd size that reaches 4 sigma
 
     Returns:
-        (k, k) weights that add up to 1
+        (k, k) float32 weights that add up to 1
     """
     if not 0 < sigma < math.inf or (kernel_size is not None and kernel_size < 1):
         raise ValueError(f"no Gaussian has sigma {sigma} and kernel_size {kernel_size}")
@@ -136,12 +137,12 @@ def gaussian_kernel(
 
 # %% ../../nbs/1_images/12_filters.ipynb #059d8aef
 def separate(
-    kernel: Tensor,            # (h, w) weights
+    kernel: Tensor,            # (h, w) weights, of rank 1 up to 1e-5, in float64 up to 1e-12, of the first singular value
 ) -> tuple[Tensor, Tensor]:    # column (h, 1) and row (1, w), whose product is the kernel
     """Split a kernel of rank 1 into column and row; `ValueError` where its rank is higher, or it is no matrix.
 
     Args:
-        kernel: (h, w) weights
+        kernel: (h, w) weights, of rank 1 up to 1e-5, in float64 up to 1e-12, of the first singular value
 
     Returns:
         column (h, 1) and row (1, w), whose product is the kernel
@@ -149,10 +150,11 @@ def separate(
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise ValueError(f"a kernel of shape {tuple(kernel.shape)} is no column times a row")
     left, strength, right = torch.linalg.svd(kernel.double(), full_matrices=False)
-    if (strength[1:2] > 1e-5 * strength[0]).any():
+    rounding = 1e-12 if kernel.dtype == torch.float64 else 1e-5
+    if (strength[1:2] > rounding * strength[0]).any():
         raise ValueError(f"not separable: its singular values are {strength.tolist()}")
-    root = strength[0].sqrt()
-    return (left[:, :1] * root).to(kernel.dtype), (right[:1] * root).to(kernel.dtype)
+    root, dtype = strength[0].sqrt(), kernel.dtype if kernel.is_floating_point() else torch.float32
+    return (left[:, :1] * root).to(dtype), (right[:1] * root).to(dtype)
 
 
 def correlate_separable(
@@ -216,14 +218,14 @@ def laplacian(
 def unsharp_mask(
     image: Tensor,       # (..., H, W) floats in [0, 1]
     sigma: float = 1.0,  # size of the detail, pixels
-    amount: float = 1.0, # how much of the detail to add; 0 changes nothing
+    amount: float = 1.0, # how much of the detail to add; 0 changes nothing, below 0 smooths
 ) -> Tensor:             # (..., H, W) clipped to [0, 1]
     """Sharpen by adding what a Gaussian blur takes away; `ValueError` unless 0 < sigma < inf.
 
     Args:
         image: (..., H, W) floats in [0, 1]
         sigma: size of the detail, pixels
-        amount: how much of the detail to add; 0 changes nothing
+        amount: how much of the detail to add; 0 changes nothing, below 0 smooths
 
     Returns:
         (..., H, W) clipped to [0, 1]
