@@ -325,14 +325,14 @@ _LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=torch
 # %% ../../nbs/1_images/11_pixels.ipynb #db038bd8
 def rgb_to_lab(
     image: Tensor,  # (..., 3, H, W) sRGB in [0, 1]
-) -> Tensor:        # (..., 3, H, W) L in [0, 100], a and b about -128 to 127
+) -> Tensor:        # (..., 3, H, W) L in [0, 100], a in about [-86, 98], b in [-108, 94]
     """CIE L*a*b* under daylight (D65, 2 degrees); `ValueError` for another shape.
 
     Args:
         image: (..., 3, H, W) sRGB in [0, 1]
 
     Returns:
-        (..., 3, H, W) L in [0, 100], a and b about -128 to 127
+        (..., 3, H, W) L in [0, 100], a in about [-86, 98], b in [-108, 94]
     """
     _channels(image, 3)
     xyz = _mix(_XYZ / _WHITE[:, None], rgb_to_linear(image))
