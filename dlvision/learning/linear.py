@@ -20,11 +20,13 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _check_examples(x: Tensor, y: Tensor) -> int:
-    "The number of classes; refuse labels that are no class numbers, or are not one for each image."
+    "The number of classes; refuse pixels that are no numbers, and labels that are no class numbers."
     if len(x) != len(y) or len(x) == 0 or y.ndim != 1:
         raise ValueError(f"each image needs one label: {len(x)} images, labels of shape {tuple(y.shape)}")
     if y.is_floating_point() or y.min() < 0:
         raise ValueError(f"labels are whole numbers from 0 on, got {y.dtype} from {y.min().item()}")
+    if x.is_floating_point() and not x.isfinite().all():
+        raise ValueError(f"{(~x.isfinite()).sum()} of {x.numel()} values in the images are not finite")
     return int(y.max()) + 1
 
 
@@ -43,19 +45,19 @@ class Classifier:
     def fit(
         self,
         x: Tensor,  # (N, ...) images, floats or bytes
-        y: Tensor,  # (N,) class numbers from 0
+        y: Tensor,  # (N,) class numbers from 0, of any whole type
     ) -> Self:      # itself
-        """Learn from examples. `ValueError` where images and labels do not fit.
+        """Learn from examples. `ValueError` where labels do not fit, or pixels are not finite.
 
         Args:
             x: (N, ...) images, floats or bytes
-            y: (N,) class numbers from 0
+            y: (N,) class numbers from 0, of any whole type
 
         Returns:
             itself
         """
         self.classes = _check_examples(x, y)
-        self._learn(x, y)
+        self._learn(x, y.long())
         self.shape = x.shape[1:]
         return self
 
@@ -136,7 +138,8 @@ class KNNClassifier(Classifier):
             distances (M, k), rising, and positions (M, k) in the training set
         """
         _check_shape(x, self.shape)
-        found = [_distances(_rows(part), self.x, self.p).topk(self.k, largest=False) for part in x.split(256)]
+        parts = [_rows(part).to(self.x.dtype) for part in x.split(256)]
+        found = [_distances(part, self.x, self.p).topk(self.k, largest=False) for part in parts]
         return torch.cat([d for d, _ in found]), torch.cat([i for _, i in found])
 
     def _answer(self, x: Tensor) -> Tensor:
@@ -210,7 +213,8 @@ class LinearClassifier(Classifier):
             (N, C) scores
         """
         _check_shape(x, self.shape)
-        return torch.cat([bias_trick(_rows(part)) @ self.weights.T for part in x.split(4096)])
+        parts = (_rows(part).to(self.weights.dtype) for part in x.split(4096))
+        return torch.cat([bias_trick(part) @ self.weights.T for part in parts])
 
     def _answer(self, x: Tensor) -> Tensor:
         return self.scores(x).argmax(1)
