@@ -12,7 +12,7 @@ opens each notebook in headless Chromium through Playwright, runs "Restart Kerne
   - a slow cell or a benchmark that ran although nobody asked for it,
   - a missing figure: a cell that shows fewer images than in its saved outputs, or an image that does not load; a cell
     that cannot run on this machine must show the images that were kept of it,
-  - a figure with sliders (`explore`) whose picture stays the same when the first slider moves,
+  - a figure with sliders (`explore`) whose picture stays the same when the first slider, or menu where there is none, moves,
   - a widget that cannot be shown when the notebook is opened again as it would have been saved,
   - a broken link: every relative link to a notebook must lead to a file, and one "next" link is clicked.
 A screenshot of each whole notebook is left in tests/screenshots/. The notebooks on disk stay as they are: JupyterLab
@@ -214,7 +214,7 @@ def show_cell(page: Page, number: int) -> Locator:
 
 
 def move(page: Page, cells: list[dict]) -> list[str]:
-    "Move the first slider of the first figure that has some, and see its picture change; what went wrong."
+    "Move the first slider, or else menu, of the first figure that has some, and see its picture change; what went wrong."
     explored = [n for n, cell in enumerate(cells) if "explore(" in "".join(cell["source"]) and has_widget(cell)]
     if not explored:
         asked = any(re.search(r"^explore\(", "".join(c["source"]), re.M) for c in cells if c["cell_type"] == "code")
@@ -223,12 +223,16 @@ def move(page: Page, cells: list[dict]) -> list[str]:
     source = "n => document.querySelector(`[data-windowed-list-index='${n}'] .dlvision-explore img`)?.src"
     page.wait_for_function(source, arg=explored[0])
     before = page.evaluate(source, explored[0])
-    for key in ("ArrowRight", "ArrowLeft"):  # at its end a slider moves one way only
-        figure.locator(".noUi-handle").first.press(key)
+    slider, menu = figure.locator(".noUi-handle").first, figure.locator("select").first
+    moves = [lambda key=key: slider.press(key) for key in ("ArrowRight", "ArrowLeft")]  # at its end it moves one way only
+    if not slider.count():
+        moves = [lambda i=i: menu.select_option(index=i) for i in (1, 0)]
+    for turn in moves:
+        turn()
         with suppress(PlaywrightTimeout):
             page.wait_for_function(f"([n, was]) => ({source})(n) !== was", arg=[explored[0], before], timeout=30_000)
             return []
-    return [f"cell {explored[0]}: a slider moves and the picture stays"]
+    return [f"cell {explored[0]}: a control moves and the picture stays"]
 
 
 def reopen(page: Page, address: str, token: str, notebook: dict) -> list[str]:
