@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PHOTOS', 'photo', 'digits', 'faces', 'checkout', 'data_root', 'available', 'why_missing', 'mnist', 'fashion_mnist',
-           'ImageFolder', 'image_folder', 'imagenet', 'cifar10', 'cifar100', 'voc_detection', 'voc_segmentation',
-           'coco_detection', 'Shapes', 'VOC_CLASSES', 'write_coco', 'write_voc', 'read_image', 'Preset', 'TensorLoader',
+           'image_folder', 'imagenet', 'cifar10', 'cifar100', 'voc_detection', 'voc_segmentation', 'coco_detection',
+           'Shapes', 'VOC_CLASSES', 'write_coco', 'write_voc', 'read_image', 'ImageFolder', 'Preset', 'TensorLoader',
            'ShardLoader', 'write_shards']
 
 # %% ../../nbs/1_images/13_datasets.ipynb #7e50264f
@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .annotations import VOC_CLASSES, CocoDataset, VocDataset, VocSegmentation
 from .annotations import write_coco, write_voc
-from .images import Preset, read_image
+from .images import ImageFolder, Preset, _find, read_image
 from .loading import ShardLoader, TensorLoader, write_shards
 from .shapes import Shapes
 
-_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc", "read_image", "Preset", "TensorLoader",
+_all_ = ["Shapes", "VOC_CLASSES", "write_coco", "write_voc", "read_image", "ImageFolder", "Preset", "TensorLoader",
          "ShardLoader", "write_shards"]  # fmt: skip
 
 # %% ../../nbs/1_images/13_datasets.ipynb #4b0716fd
@@ -278,61 +277,6 @@ def fashion_mnist(
         images (N, 1, 28, 28) uint8, labels (N,) int64 in 0 ... 9
     """
     return _tensors("fashion_mnist", "FashionMNIST", split, download, 10)
-
-# %% ../../nbs/1_images/13_datasets.ipynb #d8749f47
-_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-
-
-class ImageFolder(Dataset):
-    """Images in `folder/<class>/**`, the classes in alphabetical order; errors name the file.
-
-    Args:
-        folder: the folder, or its name under `data_root()`, like "ants_bees/train"
-        transform: called with the (3, H, W) uint8 image, as `Preset()` is
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,                 # the folder, or its name under `data_root()`, like "ants_bees/train"
-        transform: Callable | None = None,  # called with the (3, H, W) uint8 image, as `Preset()` is
-    ):
-        self.folder, self.transform = _find(folder), transform
-        self.classes = sorted(e.name for e in os.scandir(self.folder) if e.is_dir() and e.name[0] != ".")
-        if not self.classes:
-            raise FileNotFoundError(f"no class in {self.folder}; it should hold a folder of images for each")
-        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
-        found = [_images(self.folder / name) for name in self.classes]
-        self.samples = [(path, i) for i, paths in enumerate(found) for path in paths]
-        self.targets = [label for _, label in self.samples]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, i: int) -> tuple[Any, int]:
-        "Image (3, H, W) uint8, or what the transform makes of it, and class number."
-        path, label = self.samples[i]
-        image = read_image(path)
-        return self.transform(image) if self.transform else image, label
-
-    def __repr__(self) -> str:
-        held = f"{len(self)} images, {len(self.classes)} classes"
-        return f"ImageFolder({self.folder}: {held}, transform={self.transform})"
-
-# %% ../../nbs/1_images/13_datasets.ipynb #e7e4fde7
-def _find(folder: str | Path) -> Path:
-    found = Path(folder) if Path(folder).is_dir() else data_root() / folder
-    if not found.is_dir():
-        raise FileNotFoundError(f"no folder {folder}, nor {found}")
-    return found
-
-
-def _images(folder: Path) -> list[str]:
-    "The image files below a folder, in torchvision's order."
-    walk = sorted(os.walk(folder, followlinks=True))
-    found = [os.path.join(root, file) for root, _, files in walk for file in sorted(files)]
-    if not (found := [file for file in found if file.lower().endswith(_ENDINGS)]):
-        raise FileNotFoundError(f"no images in {folder}; there are {', '.join(_ENDINGS)}")
-    return found
 
 # %% ../../nbs/1_images/13_datasets.ipynb #b0353ff6
 def image_folder(
