@@ -8,24 +8,23 @@ __all__ = ['Callback', 'ClipGradient', 'Accumulate', 'AveragedWeights', 'EarlySt
 
 # %% ../nbs/2_learning/27_callbacks.ipynb #da408251
 import csv
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, dataclass_transform
 
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from .controls import _kernel
+from .convnets.hooks import evaluating
 from .runs import NotFinite, _require
-from .show import figure
+from .show import figure, show_history
 
 if TYPE_CHECKING:
     from dlvision.learner import Learner
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 class Callback:
     """What happens at places of the loop, which are methods of these names; each gets the learner.
 
-    before_fit, before_epoch, before_step, after_loss, after_backward (for each optimizer), after_step,
-    before_evaluate, after_evaluate, after_epoch, after_fit. After something, they run in the reverse order.
+    before_fit, before_epoch, before_step, after_loss and after_backward (for each optimizer; the gradient is
+    complete), after_step, before_evaluate, after_evaluate, after_epoch, after_fit. After something, they run
+    in the reverse order.
     """
 
     depth = 0  # callbacks of less depth stand further out: first before something, last after it
-    in_range_test = False  # whether `find_lr` needs it, too
     state: Sequence[str] = ()  # attributes that a checkpoint keeps
 
     def __init_subclass__(cls) -> None:
@@ -57,37 +56,34 @@ class ClipGradient(Callback):
     "Shorten a gradient that is too long (Pascanu et al., 2013)."
 
     max_norm: float  # greatest norm of the gradient of an optimizer's parameters, > 0
-    in_range_test = True
 
     def after_backward(self, learner: "Learner") -> None:
         _require(self.max_norm > 0, f"max_norm must be greater than 0, not {self.max_norm}")
-        if not learner.hold:
-            learner.scaler.unscale_(learner.optimizer)
-            parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
-            self.norm = learner.accelerator.clip_grad_norm_(parameters, self.max_norm)
+        learner.scaler.unscale_(learner.optimizer)
+        parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+        self.norm = learner.accelerator.clip_grad_norm_(parameters, self.max_norm)
 
 # %% ../nbs/2_learning/27_callbacks.ipynb #8e2806a5
 class Accumulate(Callback):
     "Move the weights once in several batches, by the gradient of the mean over all their examples."
 
     batches: int  # to a step of the optimizer, >= 1; the last step of an epoch takes what is left
-    depth, in_range_test, examples = 10, True, 0.0
+    depth, examples = 10, 0.0
 
     def before_fit(self, learner: "Learner") -> None:
         fine, names = self.batches >= 1 and len(learner.optimizers) == 1, list(learner.optimizers)
         _require(fine, f"Accumulate takes one optimizer and 1 batch or more, not {names} and {self.batches}")
 
     def before_step(self, learner: "Learner") -> None:
-        done = learner.batch + 1
+        learner.held, done = learner.batch % self.batches > 0, learner.batch + 1
         learner.hold = done % self.batches > 0 and done != length_hint(learner.batches)
 
     def after_loss(self, learner: "Learner") -> None:  # a running mean of the gradients
         self.examples = float(learner.count) + (self.examples if learner.held else 0)
-        share = float(learner.count) / self.examples
-        learner.loss = learner.loss * share
+        new = float(learner.count) / self.examples  # the share of the new one
+        learner.loss = learner.loss * new
         if learner.held:
-            gradients = [p.grad for p in learner.models.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, 1 - share)
+            torch._foreach_mul_([p.grad for p in learner.models.parameters() if p.grad is not None], 1 - new)
 
 # %% ../nbs/2_learning/27_callbacks.ipynb #8c0efa49
 class AveragedWeights(Callback):
@@ -100,21 +96,19 @@ class AveragedWeights(Callback):
     state, steps, average = ("steps", "average"), 0, None  # type: Sequence[str], int, Any
 
     def before_fit(self, learner: "Learner") -> None:
+        wrong = set(self.models or ()) - set(learner.models)
+        _require(not wrong, f"models {sorted(wrong)} are not among {list(learner.models)}")
         _require(0 <= self.decay < 1, f"decay must be in [0, 1), not {self.decay}")
 
     def weights(self, learner: "Learner") -> list[Tensor]:
         "What is averaged."
-        names = list(self.models or learner.models)
-        fine = set(names) <= set(learner.models)
-        _require(fine, f"models {names} are not all among {list(learner.models)}")
-        own = nn.ModuleList(learner.models[name] for name in names)
+        own = nn.ModuleList(learner.models[name] for name in self.models or learner.models)
         return [*own.parameters(), *(b for b in own.buffers() if self.buffers and b.is_floating_point())]
 
-    @torch.no_grad()
     def after_step(self, learner: "Learner") -> None:
         if not learner.hold:
-            now, n = self.weights(learner), self.steps
-            self.average = [x.detach().clone() for x in now] if self.average is None else self.average
+            now, n = [x.detach() for x in self.weights(learner)], self.steps
+            self.average = [x.clone() for x in now] if self.average is None else self.average
             decay = min(self.decay, (1 + n) / (10 + n)) if self.warm_up else self.decay
             torch._foreach_lerp_(self.average, now, 1 - decay)
             self.steps = n + 1
@@ -135,31 +129,28 @@ class EarlyStopping(Callback):
     key: str = "valid_loss"  # the column; NaN is no improvement
     greater: bool = False    # whether more is better
     state = ("best", "best_epoch", "weights")
-    best, best_epoch, weights = math.inf, 0, None  # type: float, int, Any
+    best, best_epoch, weights = float("inf"), 0, None  # type: float, int, Any
 
     def parts(self, learner: "Learner") -> list:
         "What goes back: the models, and averages of them."
         return [*learner.models.values(), *(c for c in learner.callbacks if isinstance(c, AveragedWeights))]
 
-    def before_fit(self, learner: "Learner") -> None:
-        fine = self.patience >= 1 and self.min_delta >= 0
-        _require(fine, f"patience >= 1 and min_delta >= 0 are wanted, not {self}")
-        if self.weights is None:
-            self.keep(learner, math.inf)
-        learner.stopped = learner.stopped or learner.epoch - self.best_epoch >= self.patience
-
     def keep(self, learner: "Learner", value: float) -> None:
-        "The best so far."
-        self.best, self.best_epoch = value, learner.epoch
-        self.weights = deepcopy([part.state_dict() for part in self.parts(learner)])
+        "Keep the first weights, and better ones."
+        if self.weights is None or value < self.best - self.min_delta:
+            self.best, self.best_epoch = value, learner.epoch
+            self.weights = deepcopy([part.state_dict() for part in self.parts(learner)])
+
+    def before_fit(self, learner: "Learner") -> None:
+        _require(self.patience >= 1 and self.min_delta >= 0, f"patience >= 1 and min_delta >= 0, not {self}")
+        self.keep(learner, float("inf"))
+        learner.stopped |= learner.epoch - self.best_epoch >= self.patience
 
     def after_epoch(self, learner: "Learner") -> None:
         row = learner.history[-1]
         _require(self.key in row, f"the history has no {self.key!r}, but {list(row)}")
-        value = -row[self.key] if self.greater else row[self.key]
-        if value < self.best - self.min_delta:
-            self.keep(learner, value)
-        learner.stopped = learner.stopped or learner.epoch - self.best_epoch >= self.patience
+        self.keep(learner, -row[self.key] if self.greater else row[self.key])
+        learner.stopped |= learner.epoch - self.best_epoch >= self.patience
 
     def after_fit(self, learner: "Learner") -> None:
         for part, weights in zip(self.parts(learner), self.weights or ()):
@@ -206,9 +197,7 @@ class RangeTest(Callback):
     "Note the rate and the smoothed loss of each step, until the loss is four times as high as it was."
 
     steps: int = 100  # at most, >= 2
-
-    def before_fit(self, learner: "Learner") -> None:
-        self.curve: list[tuple[float, float]] = []
+    curve: list[tuple[float, float]] = field(default_factory=list)  # rate and smoothed loss of each step
 
     def after_step(self, learner: "Learner") -> None:
         loss = float(next(iter(learner.losses.values())).detach())
@@ -220,11 +209,11 @@ class RangeTest(Callback):
 # %% ../nbs/2_learning/27_callbacks.ipynb #c46124a4
 def _find_lr(
     learner: "Learner",
-    low: float = 1e-6,       # first learning rate
-    high: float = 1.0,       # last learning rate
-    steps: int = 100,        # batches, each at a greater rate
-    ax: Axes | None = None,  # axes to draw on; opened where None
-) -> float:                  # a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
+    low: float = 1e-6,           # first learning rate
+    high: float = 1.0,           # last learning rate
+    steps: int = 100,            # batches, each at a greater rate
+    ax: plt.Axes | None = None,  # axes to draw on; opened where None
+) -> float:                      # a tenth of the rate at which the smoothed loss was lowest, for `fit(lr=...)`
     """The learning-rate range test (Smith, 2017); afterwards everything is as it was.
 
     Args:
@@ -239,11 +228,11 @@ def _find_lr(
     fine = 0 < low < high and steps > 1
     _require(fine, f"rates must rise from above 0 in 2 steps or more, not from {low} to {high} in {steps}")
     twin, test = copy(learner), RangeTest(steps)  # another history, the same models
-    twin.callbacks = [callback for callback in learner.callbacks if callback.in_range_test]
-    twin.history, twin.valid_loader = [], None
+    needed = [c for c in learner.callbacks if hasattr(c, "after_loss") or hasattr(c, "after_backward")]
+    vars(twin).update(history=[], valid_loader=None, callbacks=needed)
     saved = deepcopy(twin.state_dict())
     try:
-        with twin.evaluating(), torch.enable_grad():
+        with evaluating(twin.models):  # for the modes that it leaves behind
             twin.fit(steps, low, lambda done: (high / low) ** (len(test.curve) / (steps - 1)), [test])
     except NotFinite:  # where the first loss is, the rate is not to blame
         if not test.curve:
@@ -285,6 +274,11 @@ class ProgressBar(_Display):
             print("\r" + text, end="\n" * (done == 1), file=sys.stderr)
 
 # %% ../nbs/2_learning/27_callbacks.ipynb #efcec8ab
+def _plot(learner: "Learner", keys: list[str] | None = None, ax: plt.Axes | None = None) -> plt.Axes:
+    "Draw columns of the history, by default every loss."
+    return show_history(learner.history, keys, ax)
+
+
 class LiveCurve(_Display):
     "The history as curves, drawn again in a notebook after each epoch."
 

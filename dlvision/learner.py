@@ -10,23 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from operator import length_hint
-from pathlib import Path
+from operator import itemgetter, length_hint
 from typing import Any
 
+import accelerate
 import torch
-from accelerate import Accelerator, utils
-from accelerate.state import GradientState
-from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from .callbacks import Accumulate, AveragedWeights, BeforeEpoch, Callback, Checkpoint, ClipGradient
-from .callbacks import CSVLog, EarlyStopping, LiveCurve, ProgressBar, RangeTest, _find_lr
-from .runs import LossLog, NotFinite, _load_state_dict, _named_parts, _note, _random_state, _require
-from .runs import _save, _set_epoch, _set_random_state, _skip_batches, _state_dict
-from .runs import load_state, load_weights, save_weights, seed_everything, share
-from .show import show_history
+from .callbacks import CSVLog, EarlyStopping, LiveCurve, ProgressBar, RangeTest, _find_lr, _plot
+from .convnets.hooks import evaluating
+from .runs import LossLog, _load, _load_state_dict, _note, _random_state, _require, _save, _set_epoch
+from .runs import _set_random_state, _skip_batches, _state_dict, _stateful, seed_everything
+from .sharing import share
 
 # %% ../nbs/2_learning/25_learner.ipynb #a1e5c5b5
 def accuracy(
@@ -57,55 +53,54 @@ def _forward(model: Any, batch: Any) -> Any:
     return model(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
 # %% ../nbs/2_learning/25_learner.ipynb #f532ccac
-def _split(prefix: str, result: Any) -> tuple[dict[str, Tensor], Any]:
-    "What a step returned: its numbers as the history names them, the loss first, and the prediction."
+def _result(self: Any, name: str, model: Any, batch: Any, prefix: str) -> tuple[dict[str, Tensor], Any]:
+    "The numbers of one step as the history names them, the loss first, and its prediction."
+    with self.autocast(cache_enabled=not self.looking):  # the cache of a look would keep no gradient
+        result = self.steps_of[name](model, batch)
+    if result is None:
+        return {}, None
     losses, logs = result if isinstance(result, tuple) else (result, {})
     parts = dict(losses) if isinstance(losses, Mapping) else {"loss": losses}
-    fine = parts and all(isinstance(v, Tensor) and v.numel() == 1 for v in parts.values())
-    if not fine:
+    if not parts or not all(isinstance(v, Tensor) and v.numel() == 1 for v in parts.values()):
         raise ValueError(f"a loss is one number or a dict of such, not {losses!r:.100}")
     numbers = {"loss": sum(parts.values())} | {k: v for k, v in (parts | logs).items() if k != "loss"}
-    prediction = numbers.pop("prediction", None)
+    prediction, prefix = numbers.pop("prediction", None), f"{prefix}{name}_" if name else prefix
     return {prefix + k: torch.as_tensor(v) for k, v in numbers.items()}, prediction
 
 # %% ../nbs/2_learning/25_learner.ipynb #d396e8ab
 def _prepare(self: Any, precision: str | None) -> None:
     "Let Accelerate move the models to the device and wrap them for many processes."
-    shared = utils.GradientAccumulationPlugin(**GradientState().plugin_kwargs)  # another Accelerator's settings stay
-    self.accelerator = Accelerator(gradient_accumulation_plugin=shared)
-    self.accelerator.native_amp = False  # it knows one precision a process: autocast is entered here
-    self.device, self.world = self.accelerator.device, self.accelerator.num_processes
-    precision = precision or self.accelerator.mixed_precision
+    # another Accelerator's settings stay as they are
+    shared = accelerate.utils.GradientAccumulationPlugin(**accelerate.state.GradientState().plugin_kwargs)
+    self.accelerator = main = accelerate.Accelerator(gradient_accumulation_plugin=shared)
+    main.native_amp = False  # it knows one precision a process: autocast is entered here
+    self.device, self.rank, self.world = main.device, main.process_index, main.num_processes
+    precision = precision or main.mixed_precision
     types = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     _require(precision in types, f"mixed_precision is no, bf16 or fp16, not {precision}")
     self.autocast = partial(torch.autocast, self.device.type, types[precision], precision != "no")
     self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-    wrapped = {name: self.accelerator.prepare_model(model) for name, model in self.models.items()}
+    wrapped = {name: main.prepare_model(model) for name, model in self.models.items()}
     self.wrapped = wrapped if isinstance(self.model, (dict, nn.ModuleDict)) else wrapped["model"]
     self.window = 1 if self.device.type == "cpu" else 50
-    self.to_device = partial(utils.send_to_device, device=self.device, non_blocking=True)
-    self.share = partial(share, rank=self.accelerator.process_index, world=self.world)
-    self.batches = self.share(self.train_loader)
+    self.to_device = partial(accelerate.utils.send_to_device, device=self.device, non_blocking=True)
+    self.batches = share(self.train_loader, self.rank, self.world)
 
 # %% ../nbs/2_learning/25_learner.ipynb #4422530c
 def _make_optimizers(self: Any, given: Any) -> dict[str, Any]:
     "An optimizer for each step: as it is given, or made for the model of that name, else for all."
-    given = dict(given) if isinstance(given, dict) else dict.fromkeys(self.steps_of, given)
-    steps, names = list(self.steps_of), list(given)
-    _require(set(steps) == set(names), f"the names of steps {steps} and optimizers {names} differ")
-    for name, optimizer in given.items():
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            models = self.models[name] if name in self.models else self.models
-            given[name] = optimizer(list(models.parameters()), 1e-3)
-    return given
+    given = given if isinstance(given, dict) else dict.fromkeys(self.steps_of, given)
+    names = f"the names of steps {list(self.steps_of)} and optimizers {list(given)} differ"
+    _require(self.steps_of.keys() == given.keys(), names)
+    models = {name: self.models[name] if name in self.models else self.models for name in given}
+    return {name: o(list(models[name].parameters()), 1e-3) if callable(o) else o for name, o in given.items()}
 
 # %% ../nbs/2_learning/25_learner.ipynb #3e3ae59d
 def _rates(self: Any, lr: float | dict[str, float] | None = None) -> dict[str, list[float]]:
     "The rate of every group: `lr` for the first of an optimizer; the others keep their ratio to it."
     rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimizers.items()}
     for name, new in ({} if lr is None else lr if isinstance(lr, dict) else dict.fromkeys(rates, lr)).items():
-        fine = name in rates and new >= 0
-        _require(fine, f"lr is at least 0, for one of {list(rates)}, not {name!r}: {new}")
+        _require(name in rates and new >= 0, f"lr is at least 0, for one of {[*rates]}, not {name!r}: {new}")
         rates[name] = [new * (rate / rates[name][0]) if rates[name][0] else new for rate in rates[name]]
     return rates
 
@@ -119,33 +114,30 @@ def _set_rates(self: Any, rates: dict[str, list[float]], factor: float = 1.0) ->
 @contextmanager
 def _evaluating(self: Any, *loaders: Any) -> Iterator[None]:
     "Evaluation mode, averaged weights, no gradients; afterwards modes and random states are as before."
-    modes = [(module, module.training) for module in self.models.modules()]
     state, outer, self.looking = _random_state(self.batches, *loaders), not self.looking, True
     try:
-        if outer:
-            self.models.eval()
-            self.call("before_evaluate")
-        with torch.no_grad(), self.autocast(cache_enabled=False):  # the cache would keep no gradient
+        with evaluating(self.models), torch.no_grad(), self.autocast(cache_enabled=False):
+            if outer:
+                self.call("before_evaluate")
             yield
     finally:
         if outer:
             self.looking = False
             self.call("after_evaluate")
-        for module, training in modes:
-            module.training = training
         _set_random_state(state, self.batches, *loaders)
 
 # %% ../nbs/2_learning/25_learner.ipynb #6be49c3a
-def _measure(self: Any, batch: Any, prefix: str) -> tuple[Any, dict[str, Tensor]]:
-    "The prediction for a batch, and its losses and logs, with one forward pass."
-    prediction, numbers = None, {}  # type: Any, dict[str, Tensor]
-    for name, step in self.steps_of.items():
-        if (result := step(self.model, batch)) is not None:
-            found, predicted = _split(f"{prefix}{name}_" if name else prefix, result)
-            numbers, prediction = numbers | found, prediction if predicted is None else predicted
-    if self.metrics and prediction is None:
-        prediction = self.forward(self.model, batch)
-    return prediction, numbers
+def _measure(self: Any, batch: Any, prefix: str) -> dict[str, Tensor]:
+    "Losses, logs and metrics of a batch, with one forward pass; a metric that is an object is updated."
+    results = [_result(self, name, self.model, batch, prefix) for name in self.steps_of]
+    numbers = {key: value for part, _ in results for key, value in part.items()}
+    predictions = [prediction for _, prediction in results if prediction is not None]
+    if self.metrics and not predictions:
+        predictions = [self.forward(self.model, batch)]
+    y = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
+    values = {name: getattr(m, "update", m)(predictions[-1], y) for name, m in self.metrics.items()}
+    means = {name: value for name, value in values.items() if not hasattr(self.metrics[name], "update")}
+    return numbers | {name: torch.as_tensor(value) for name, value in means.items()}
 
 # %% ../nbs/2_learning/25_learner.ipynb #dbe1c1e5
 def _evaluate(
@@ -168,14 +160,9 @@ def _evaluate(
     for metric in objects.values():
         metric.reset()
     with self.evaluating(loader):
-        for batch in map(self.to_device, filter(_size, self.share(loader))):
-            prediction, numbers = _measure(self, batch, prefix)
-            y = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-            for name, metric in self.metrics.items():
-                value = metric.update(prediction, y) if name in objects else metric(prediction, y)
-                numbers |= {} if name in objects else {name: torch.as_tensor(value)}
-            log.add(numbers, _size(batch))
-    found = log.means(utils.gather_object)
+        for batch in map(self.to_device, filter(_size, share(loader, self.rank, self.world))):
+            log.add(_measure(self, batch, prefix), _size(batch))
+    found = log.means(accelerate.utils.gather_object)
     for name, metric in objects.items():
         value = metric.compute()
         values = value if isinstance(value, dict) else {name: value}
@@ -197,11 +184,10 @@ def _predict(
     """
     with self.evaluating(loader):
         mine = [(i, self.forward(self.model, self.to_device(batch))) for i, batch in enumerate(loader)
-                if i % self.world == self.accelerator.process_index and _size(batch)]  # fmt: skip
-    mine = utils.send_to_device(utils.convert_to_fp32(mine), "cpu")
-    everyone = sorted(utils.gather_object(mine), key=lambda pair: pair[0])
-    _require(everyone, "the loader gave no example to predict")
-    parts = [prediction for _, prediction in everyone]
+                if i % self.world == self.rank and _size(batch)]  # fmt: skip
+    mine = accelerate.utils.send_to_device(accelerate.utils.convert_to_fp32(mine), "cpu")
+    parts = [prediction for _, prediction in sorted(accelerate.utils.gather_object(mine), key=itemgetter(0))]
+    _require(parts, "the loader gave no example to predict")
     return torch.cat(parts) if isinstance(parts[0], Tensor) else sum(parts, [])
 
 # %% ../nbs/2_learning/25_learner.ipynb #393e9626
@@ -214,29 +200,26 @@ def _call(self: Any, place: str) -> None:
 def _step(self: Any, batch: Any) -> None:
     "One step for each optimizer."
     count = _size(batch)
-    fine = count > 0 or self.data is not None
-    _require(fine, f"the first batch has fewer examples than processes, {self.world}")
+    _require(count or self.data is not None, f"the first batch holds fewer than {self.world} examples")
     self.data = self.to_device(batch) if count else self.data  # an idle process repeats, with weight 0
     if self.schedule:
         self.set_rates(self.base, self.schedule(self.progress))
     self.call("before_step")
-    for name, step in self.steps_of.items():
+    for name in self.steps_of:
         self.optimizer = self.optimizers[name]
         if not self.held:
             self.optimizer.zero_grad()
         with self.accelerator.no_sync(self.wrapped) if self.hold else nullcontext():
-            with self.autocast():
-                result = step(self.wrapped, self.data)
-            if result is None:
+            numbers, _ = _result(self, name, self.wrapped, self.data, "train_")
+            if not numbers:
                 continue
-            _note(self, _split(f"train_{name}_" if name else "train_", result)[0], count)
+            _note(self, numbers, count)
             self.call("after_loss")
             self.scaler.scale(self.loss).backward()
-        self.call("after_backward")
         if not self.hold:
+            self.call("after_backward")
             self.scaler.step(self.optimizer)
             self.scaler.update()
-    self.held = self.hold
 
 # %% ../nbs/2_learning/25_learner.ipynb #cc83657a
 def _rest(self: Any) -> Iterable:
@@ -244,7 +227,7 @@ def _rest(self: Any) -> Iterable:
     _set_epoch(self.batches, self.epoch)
     if self.batch:
         return _skip_batches(self.batches, self.batch, self.epoch_start)
-    utils.synchronize_rng_states(["torch"])  # so that all processes draw the same order
+    accelerate.utils.synchronize_rng_states(["torch"])  # so that all processes draw the same order
     self.epoch_start = _random_state(self.batches)
     return self.batches
 
@@ -309,31 +292,22 @@ def _fit(
 class _Run:
     "What a Learner knows and does; the functions above are its methods."
 
-    epoch = batch = steps = first = last = 0  # epochs done, batches of the next one, all steps; where a fit begins and ends
+    # epochs done, batches of the next one, all steps; where a fit begins and ends
+    epoch = batch = steps = first = last = 0
     data = epoch_start = schedule = optimizer = loss = losses = count = None  # type: Any
-    accelerator = device = batches = scaler = to_device = window = base = None  # type: Any
+    accelerator = device = rank = batches = scaler = to_device = window = base = None  # type: Any
     looking = stopped = hold = held = False
-    forward = loss_function = None  # type: Any
-    history: list[dict[str, float]]
     fit, find_lr, evaluate, evaluating, predict = _fit, _find_lr, _evaluate, _evaluating, _predict
-    state_dict, load_state_dict, save, call = _state_dict, _load_state_dict, _save, _call
-    rates, set_rates = _rates, _set_rates
+    state_dict, load_state_dict, save, load = _state_dict, _load_state_dict, _save, _load
+    call, plot, rates, set_rates = _call, _plot, _rates, _set_rates
 
     def __repr__(self) -> str:
-        parts = "; ".join(_named_parts(self))
+        parts = "; ".join(_stateful(self))
         return f"Learner({parts}; {self.epoch} epochs, {self.steps} steps on {self.device})"
-
-    def load(self, path: str | Path) -> None:
-        "Read what `save` wrote; `ValueError` where the file holds another run's, or no state of a run."
-        self.load_state_dict(load_state(path), path)
 
     def stop(self) -> None:
         "End the fit after this step; its epoch is measured and counts as it is."
         self.stopped = True
-
-    def plot(self, keys: list[str] | None = None, ax: Axes | None = None) -> Axes:
-        "Draw columns of the history, by default every loss."
-        return show_history(self.history, keys, ax)
 
     @property
     def progress(self) -> float:
@@ -341,10 +315,6 @@ class _Run:
         n = length_hint(self.batches)
         done, total = ((epoch - self.first) * (n or 1) for epoch in (self.epoch, self.last))
         return (done + min(self.batch, n)) / total if total else 1.0
-
-    def supervised(self, model: nn.Module, batch: Any) -> tuple:
-        prediction = self.forward(model, batch)
-        return self.loss_function(prediction, batch[1]), {"prediction": prediction}
 
 # %% ../nbs/2_learning/25_learner.ipynb #e58bb488
 class Learner(_Run):
@@ -369,7 +339,7 @@ class Learner(_Run):
         model: nn.Module | dict[str, nn.Module],   # what is trained; a dict of models that are trained together
         train_loader: Iterable,                    # batches (x, y), or whatever `step` takes
         valid_loader: Iterable | None = None,      # batches that are measured after each epoch
-        loss: Callable = cross_entropy,            # loss(prediction, y) -> mean over the batch, or a dict of such
+        loss: Callable = nn.functional.cross_entropy,  # loss(prediction, y) -> mean over the batch, or a dict of such
         optimizer: Any = torch.optim.AdamW,        # torch optimizer or factory(parameters, lr), or a dict of them
         metrics: Mapping[str, Any] | None = None,  # function(prediction, y), or object with update, compute, reset
         callbacks: Sequence[Callback] = (),        # for every fit
@@ -381,10 +351,14 @@ class Learner(_Run):
         self.model, self.train_loader, self.valid_loader, self.seed = model, train_loader, valid_loader, seed
         models: Any = dict(model) if isinstance(model, (dict, nn.ModuleDict)) else {"model": model}
         self.models = nn.ModuleDict(models)
-        self.callbacks, self.history = [ProgressBar(), *callbacks], []
+        self.callbacks, self.history = [ProgressBar(), *callbacks], list[dict[str, float]]()
         self.loss_function, self.forward = loss, predict or _forward
         _prepare(self, mixed_precision)
         self.metrics = self.to_device(dict(metrics or {}))
         self.steps_of = step if isinstance(step, dict) else {"": step or self.supervised}
         self.optimizers = _make_optimizers(self, optimizer)
         self.log = LossLog(self.window)
+
+    def supervised(self, model: nn.Module, batch: Any) -> tuple:
+        prediction = self.forward(model, batch)
+        return self.loss_function(prediction, batch[1]), {"prediction": prediction}

@@ -151,7 +151,7 @@ def load_pretrained(
     """
     if weights is None:
         return model
-    from dlvision.runs import load_weights
+    from dlvision.files import load_weights
 
     files = ".safetensors", ".pth", ".pt"
     if isinstance(weights, Path) or isinstance(weights, str) and weights.endswith(files):
