@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .callbacks import Accumulate, AveragedWeights, BeforeEpoch, Callback, Checkpoint, ClipGradient
 from .callbacks import CSVLog, EarlyStopping, LiveCurve, ProgressBar, RangeTest, _find_lr, _plot
 from .convnets.hooks import evaluating
-from .runs import LossLog, _load, _load_state_dict, _note, _random_state, _require, _save, _set_epoch
+from .runs import _LossLog, _load, _load_state_dict, _note, _random_state, _require, _save, _set_epoch
 from .runs import _set_random_state, _skip_batches, _state_dict, _stateful, seed_everything
 from .sharing import share
 
@@ -154,7 +154,7 @@ def _evaluate(
     Returns:
         "loss", logs and metrics, over all examples of all processes
     """
-    loader, log = self.valid_loader if loader is None else loader, LossLog(self.window)
+    loader, log = self.valid_loader if loader is None else loader, _LossLog(self.window)
     _require(loader is not None, "evaluate() needs a loader: this Learner has no valid loader")
     objects = {name: metric for name, metric in self.metrics.items() if hasattr(metric, "update")}
     for metric in objects.values():
@@ -246,7 +246,7 @@ def _run_epoch(self: Any) -> None:
     row = {"epoch": self.epoch + 1} | self.log.means()
     row |= {} if self.valid_loader is None else self.evaluate(self.valid_loader, "valid_")
     self.history.append(row | {"seconds": time.perf_counter() - began})
-    self.epoch, self.batch, self.log = self.epoch + 1, 0, LossLog(self.window)
+    self.epoch, self.batch, self.log = self.epoch + 1, 0, _LossLog(self.window)
     self.call("after_epoch")
 
 # %% ../nbs/2_learning/25_learner.ipynb #e298204a
@@ -273,7 +273,7 @@ def _fit(
     self.set_rates(self.base)
     self.callbacks = sorted([*kept, *callbacks], key=lambda callback: callback.depth)
     self.first, self.last = self.last, self.last + epochs
-    self.batch, self.log, self.stopped, self.hold, self.held = 0, LossLog(self.window), False, False, False
+    self.batch, self.log, self.stopped, self.hold, self.held = 0, _LossLog(self.window), False, False, False
     if self.seed is not None:
         seed_everything(self.seed + self.epoch)
     try:
@@ -357,7 +357,7 @@ class Learner(_Run):
         self.metrics = self.to_device(dict(metrics or {}))
         self.steps_of = step if isinstance(step, dict) else {"": step or self.supervised}
         self.optimizers = _make_optimizers(self, optimizer)
-        self.log = LossLog(self.window)
+        self.log = _LossLog(self.window)
 
     def supervised(self, model: nn.Module, batch: Any) -> tuple:
         prediction = self.forward(model, batch)

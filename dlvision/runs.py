@@ -86,7 +86,7 @@ class NotFinite(ValueError):
     "A loss or a weight is NaN or infinite."
 
 # %% ../nbs/9_workshop/96_runs.ipynb #698fd780
-class LossLog:
+class _LossLog:
     "Means over the examples of an epoch, and a watch for a loss that is not finite, once in `window` steps."
 
     def __init__(self, window: int = 1) -> None:
@@ -160,7 +160,7 @@ def _load_state_dict(self: Any, state: Any, where: object = "the state") -> None
     for name, part in parts.items():
         part.load_state_dict(self.to_device(there[name]) if part in self.callbacks else there[name])
     vars(self).update({name: there[name] for name in _VALUES})
-    self.last, self.log = self.epoch, LossLog(self.window)
+    self.last, self.log = self.epoch, _LossLog(self.window)
     self.log.totals.update(there["totals"])
     now, self.epoch_start = there["random"][self.rank % len(there["random"])]
     _set_random_state(now, self.batches)
