@@ -279,7 +279,7 @@ def _check(scenes: "_Drawn") -> None:
     "`ValueError` where the settings make no scenes."
     if bad := [f"{name}={value}" for name, value in scenes.knobs.items() if not 0 <= value <= 1]:
         raise ValueError(f"knobs must lie in [0, 1], not {', '.join(bad)}")
-    possible = scenes.n >= 0 and scenes.size >= 16 and 1 <= scenes.min_objects <= scenes.max_objects
+    possible = scenes.n >= 0 and scenes.size >= 16 and 0 <= scenes.min_objects <= scenes.max_objects > 0
     if not possible or not -(2**63) <= scenes.seed < 2**63:
         raise ValueError(f"no scenes like {scenes}")
     if unknown := [name for name in scenes.classes or [""] if name not in SHAPES]:
@@ -337,7 +337,7 @@ class Shapes(_Drawn):
         size: height and width, pixels, at least 16
         seed: another seed, other scenes
         max_objects: objects in a scene, at most
-        min_objects: and at least, as far as `occlusion` leaves room for them
+        min_objects: and at least, as far as `occlusion` leaves room for them; 0 draws empty scenes too
         classes: shapes to draw, all six by default; labels stay the same
         viewpoint: rotation by up to 180 degrees either way, foreshortening to one half
         illumination: brightness by up to a half, and a gradient of it across the scene
@@ -355,7 +355,7 @@ class Shapes(_Drawn):
         size: int = 64,        # height and width, pixels, at least 16
         seed: int = 0,         # another seed, other scenes
         max_objects: int = 3,  # objects in a scene, at most
-        min_objects: int = 1,  # and at least, as far as `occlusion` leaves room for them
+        min_objects: int = 1,  # and at least, as far as `occlusion` leaves room for them; 0 draws empty scenes too
         classes: Sequence[str] | None = None,  # shapes to draw, all six by default; labels stay the same
         *,                          # the challenges of recognition, each from 0 (none) to 1 (much):
         viewpoint: float = 0.1,     # rotation by up to 180 degrees either way, foreshortening to one half
