@@ -9,6 +9,7 @@
 import argparse
 import base64
 import filecmp
+import io
 import json
 import os
 import re
@@ -24,13 +25,16 @@ from pathlib import Path
 
 import docstrings
 import nbformat
+import numpy as np
 from nbconvert import MarkdownExporter
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 NOTEBOOKS, PACKAGE, README, FIGURE = ROOT / "nbs", ROOT / "dlvision", ROOT / "README.md", ROOT / "data" / "course.png"
 KEPT = ROOT / "data" / "kept"  # what flagged cells have shown
 FLAG = re.compile(r"^#\|\s*(realdata|gpu|slow|bench)\b", re.M)
+LARGE = 150_000  # bytes of a saved picture
 SHOWN = ("image/png", "text/html", "text/markdown", "text/plain")
 
 
@@ -96,9 +100,28 @@ def start_second_modules() -> None:
                           f"File to edit: {origin}.\n\n# %% auto #0\n__all__ = []\n", encoding="utf-8")
 
 
+def shrink_figures() -> None:
+    "Give large saved pictures 256 colours of their own, with dithering: all of nbs/ has to stay small enough to clone."
+    for path in chapters():
+        saved = text = path.read_text(encoding="utf-8")
+        for figure in re.findall(rf'"image/png": "([^"]{{{LARGE * 4 // 3},}})"', text):
+            picture = Image.open(io.BytesIO(base64.b64decode(figure.replace("\\n", ""))))
+            if picture.mode != "P":
+                colors, file = picture.convert("RGB"), io.BytesIO()
+                ground, palette = colors.getpixel((0, 0)), colors.quantize(255)
+                palette.putpalette([*ground, *palette.getpalette()[:765]])
+                small = colors.quantize(palette=palette)
+                small.paste(0, mask=Image.fromarray((np.asarray(colors) == ground).all(2)))  # the search for the nearest color is coarse
+                small.save(file, "PNG", optimize=True)
+                text = text.replace(figure, base64.b64encode(file.getvalue()).decode())
+        if text != saved:
+            path.write_text(text, encoding="utf-8")
+
+
 def export() -> None:
     "Write the package, with the docments in its docstrings, and the README from the notebooks, and clean these."
     tool("nbdev-clean")
+    shrink_figures()
     start_second_modules()
     tool("nbdev-export")
     for init in PACKAGE.glob("*/__init__.py"):

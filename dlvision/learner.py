@@ -75,7 +75,7 @@ def _prepare(self: Any, precision: str | None) -> None:
     self.accelerator = main = accelerate.Accelerator(gradient_accumulation_plugin=shared)
     main.native_amp = False  # it knows one precision a process: autocast is entered here
     self.device, self.rank, self.world = main.device, main.process_index, main.num_processes
-    precision = precision or main.mixed_precision
+    self.precision = precision = precision or main.mixed_precision
     types = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     _require(precision in types, f"mixed_precision is no, bf16 or fp16, not {precision}")
     self.autocast = partial(torch.autocast, self.device.type, types[precision], precision != "no")
