@@ -149,9 +149,7 @@ def _sample(heads: "_Heads", proposals: Tensor, target: dict) -> tuple[Tensor, T
     "Of one image the regions to train on, the index of the true box of each, its class, and that box."
     truth = target["boxes"].to(proposals.dtype)
     boxes = torch.cat([proposals, truth])
-    matches = boxes.new_full((len(boxes),), -1, dtype=torch.long)
-    if len(truth):
-        matches = match(box_iou(truth, boxes), heads.fg_iou_thresh, heads.bg_iou_thresh)
+    matches = match(box_iou(truth, boxes), heads.fg_iou_thresh, heads.bg_iou_thresh)
     positive, negative = heads.fg_bg_sampler(matches)
     chosen = (positive | negative).nonzero().flatten()
     boxes, matches = boxes[chosen], matches[chosen]
@@ -259,17 +257,17 @@ class RoIHeads(_Running):
 
     def __init__(
         self,
-        box_roi_pool: Callable,     # (features, proposals, image_shapes) -> (K, C, rows, columns)
-        box_head: nn.Module,        # (K, C, rows, columns) -> (K, D)
-        box_predictor: nn.Module,   # (K, D) -> logits (K, classes) and box codes (K, classes * 4)
-        fg_iou_thresh: float,       # IoU from which a proposal is an object
-        bg_iou_thresh: float,       # IoU below which it is background; between the two it is left out
-        batch_size_per_image: int,  # proposals to train on
-        positive_fraction: float,   # share of these, at most, that are objects
-        bbox_reg_weights: Sequence[float] | None,  # of the box codes; None: 10, 10, 5, 5
-        score_thresh: float,        # detections have a score above
-        nms_thresh: float,          # of two of one class with a larger IoU the better stays
-        detections_per_img: int,    # at most
+        box_roi_pool: Callable,           # (features, proposals, image_shapes) -> (K, C, rows, columns)
+        box_head: nn.Module,              # (K, C, rows, columns) -> (K, D)
+        box_predictor: nn.Module,         # (K, D) -> logits (K, classes) and box codes (K, classes * 4)
+        fg_iou_thresh: float = 0.5,       # IoU from which a proposal is an object
+        bg_iou_thresh: float = 0.5,       # IoU below which it is background; between the two it is left out
+        batch_size_per_image: int = 64,   # proposals to train on
+        positive_fraction: float = 0.25,  # share of these, at most, that are objects
+        bbox_reg_weights: Sequence[float] | None = None,  # of the box codes; None: 10, 10, 5, 5
+        score_thresh: float = 0.05,       # detections have a score above
+        nms_thresh: float = 0.5,          # of two of one class with a larger IoU the better stays
+        detections_per_img: int = 100,    # at most
     ) -> None:
         super().__init__()
         self.box_roi_pool, self.box_head, self.box_predictor = box_roi_pool, box_head, box_predictor
@@ -278,11 +276,6 @@ class RoIHeads(_Running):
         self.box_coder = BoxCoder(tuple(bbox_reg_weights or (10.0, 10.0, 5.0, 5.0)))
         self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
         self.detections_per_img = detections_per_img
-
-# %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-097
-_USUAL: dict[str, Any] = dict(
-    fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=64, positive_fraction=0.25,
-    bbox_reg_weights=None, score_thresh=0.05, nms_thresh=0.5, detections_per_img=100)  # fmt: skip
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-098
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -331,7 +324,7 @@ class FastRCNN(_OnRegions):
         representation_size: numbers that describe a region
         pool: (features, boxes, size, scale) -> bins; by default RoIAlign
         transform: by default 600 pixels, normalised as for ImageNet
-        **settings: of `RoIHeads`, where not as usual
+        **settings: of `RoIHeads`
     """
 
     def __init__(
@@ -343,7 +336,7 @@ class FastRCNN(_OnRegions):
         representation_size: int = 1024,             # numbers that describe a region
         pool: Callable[..., Tensor] | None = None,   # (features, boxes, size, scale) -> bins; by default RoIAlign
         transform: DetectionTransform | None = None, # by default 600 pixels, normalised as for ImageNet
-        **settings: Any,                             # of `RoIHeads`, where not as usual
+        **settings: Any,                             # of `RoIHeads`
     ) -> None:
         super().__init__()
         self.transform = transform or DetectionTransform(600, 1000, *_IMAGENET)
@@ -351,7 +344,7 @@ class FastRCNN(_OnRegions):
         self.pool = pool or partial(roi_align, sampling_ratio=2)
         head = TwoMLPHead(getattr(backbone, "out_channels") * output_size**2, representation_size)
         predictor = FastRCNNPredictor(representation_size, num_classes)
-        self.roi_heads = RoIHeads(self.crop, head, predictor, **(_USUAL | settings))
+        self.roi_heads = RoIHeads(self.crop, head, predictor, **settings)
 
     def share(self, images: Tensor) -> Tensor:
         "What all regions of an image have in common: its features."
@@ -371,4 +364,4 @@ class RCNN(FastRCNN):
 
     def crop(self, shared: Tensor, proposals: Sequence[Tensor], image_shapes: Sequence) -> Tensor:
         "Warp each region, then convolve it."
-        return self.backbone(roi_align(shared, proposals, self.output_size * self.stride, 1.0, 2, True))
+        return self.backbone(self.pool(shared, proposals, self.output_size * self.stride, 1.0))

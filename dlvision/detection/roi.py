@@ -6,7 +6,7 @@
 __all__ = ['roi_pool', 'roi_align', 'MultiScaleRoIAlign']
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-003
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 
 import torch
@@ -49,14 +49,8 @@ def _table(features: Tensor) -> Tensor:  # (N, C, H, W) -> (N * H * W, C)
     return features.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # rows that lie together are read faster
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-041
-def _outer(rows: Tensor, columns: Tensor) -> Tensor:  # (K, P, S), (K, Q, T) -> (K, P, Q, S, T)
-    return rows[:, :, None, :, None] * columns[:, None, :, None, :]
-
-# %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-042
-def _places(first: Tensor, width: int | Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    "Where the cells (row, column) of each bin stand in the table: (K, P, Q, S * T)."
-    rows = first[:, None, None] + rows * width
-    return (rows[:, :, None, :, None] + columns[:, None, :, None, :]).flatten(3)
+def _grid(join: Callable, rows: Tensor, columns: Tensor) -> Tensor:  # (K, P, S), (K, Q, T) -> (K, P, Q, S * T)
+    return join(rows[:, :, None, :, None], columns[:, None, :, None, :]).flatten(3)
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-043
 def _as_maps(bags: Tensor, size: tuple[int, int]) -> Tensor:  # (K * P * Q, C) -> (K, C, P, Q)
@@ -85,11 +79,26 @@ def _align(table, first, height, width, corners, size, samples, aligned) -> Tens
     across, down = (x2 - x1, y2 - y1) if aligned else ((x2 - x1).clamp(min=1), (y2 - y1).clamp(min=1))
     rows, row_weights = _between_cells(y1, down, size[0], height, samples)
     columns, column_weights = _between_cells(x1, across, size[1], width, samples)
-    place = _places(first, width, rows, columns).flatten(0, 2)
-    weights = _outer(row_weights, column_weights).flatten(3).flatten(0, 2).to(table.dtype)
+    place = _grid(torch.add, first[:, None, None] + rows * width, columns).flatten(0, 2)
+    weights = _grid(torch.mul, row_weights, column_weights).flatten(0, 2).to(table.dtype)
     return _as_maps(embedding_bag(place, table, mode="sum", per_sample_weights=weights), size)
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-046
+def _pool(mode: str, input: Tensor, boxes: Tensor | Sequence[Tensor], size: tuple[int, int], scale: float):
+    "The largest cell in each bin, or the mean of its cells; boxes rounded to whole cells."
+    n, _, h, w = input.shape
+    image, corners = _split_rois(boxes, n)
+    corners = corners.to(torch.promote_types(input.dtype, torch.float32)) * scale
+    x1, y1, x2, y2 = (corners.sign() * (corners.abs() + 0.5).floor()).unbind(1)  # 0.5 is rounded away from 0
+    rows, in_row = _whole_cells(y1, y2, size[0], h)
+    columns, in_column = _whole_cells(x1, x2, size[1], w)
+    place = _grid(torch.add, (image * h * w)[:, None, None] + rows * w, columns)
+    inside = _grid(torch.mul, in_row, in_column)
+    ends = inside.sum(3).flatten().cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends])[:-1]
+    return _as_maps(embedding_bag(place[inside], _table(input), starts, mode=mode), size)
+
+
 def roi_pool(
     input: Tensor,                     # (N, C, H, W) feature maps
     boxes: Tensor | Sequence[Tensor],  # (K, 5): the image's number and x1 y1 x2 y2; or for each image (L, 4)
@@ -107,16 +116,7 @@ def roi_pool(
     Returns:
         (K, C, rows, columns), 0 where a bin lies outside the map
     """
-    (n, _, h, w), size = input.shape, _pair(output_size)
-    image, corners = _split_rois(boxes, n)
-    corners = corners.to(torch.promote_types(input.dtype, torch.float32)) * spatial_scale
-    x1, y1, x2, y2 = (corners.sign() * (corners.abs() + 0.5).floor()).unbind(1)  # 0.5 is rounded away from 0
-    rows, in_row = _whole_cells(y1, y2, size[0], h)
-    columns, in_column = _whole_cells(x1, x2, size[1], w)
-    place, inside = _places(image * h * w, w, rows, columns), _outer(in_row, in_column).flatten(3)
-    ends = inside.sum(3).flatten().cumsum(0)
-    starts = torch.cat([ends.new_zeros(1), ends])[:-1]
-    return _as_maps(embedding_bag(place[inside], _table(input), starts, mode="max"), size)
+    return _pool("max", input, boxes, _pair(output_size), spatial_scale)
 
 # %% ../../nbs/4_detection/43_fast_rcnn.ipynb #fast-rcnn-047
 def roi_align(
