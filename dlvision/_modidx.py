@@ -805,6 +805,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'dlvision.detection.boxes._floats': ( '4_detection/boxes.html#_floats',
                                                                                 'dlvision/detection/boxes.py'),
                                           'dlvision.detection.boxes._meet': ('4_detection/boxes.html#_meet', 'dlvision/detection/boxes.py'),
+                                          'dlvision.detection.boxes._require': ( '4_detection/boxes.html#_require',
+                                                                                 'dlvision/detection/boxes.py'),
                                           'dlvision.detection.boxes.batched_nms': ( '4_detection/boxes.html#batched_nms',
                                                                                     'dlvision/detection/boxes.py'),
                                           'dlvision.detection.boxes.box_area': ( '4_detection/boxes.html#box_area',

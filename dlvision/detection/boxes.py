@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/4_detection/41_boxes.ipynb #boxes-011
+def _require(valid: object, message: str) -> None:
+    if not valid:
+        raise ValueError(message)
+
+
 def _floats(boxes: Tensor) -> Tensor:
     return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()  # areas of half would overflow
 
@@ -173,8 +178,7 @@ def match(
     Returns:
         (N,) index of the true box, -1 background, -2 neither
     """
-    if low > high:
-        raise ValueError(f"low {low} is above high {high}")
+    _require(low <= high, f"low {low} is above high {high}")
     if not len(iou):
         return torch.full(iou.shape[1:], -1, device=iou.device)
     best, index = iou.max(0)
@@ -189,7 +193,7 @@ def nms(
     scores: Tensor,        # (N,)
     iou_threshold: float,  # a box goes if its IoU with a better one that is kept is higher
 ) -> Tensor:               # (K,) indices of the kept boxes, by falling score
-    """Greedy non-maximum suppression; `ValueError` where boxes and scores do not fit each other.
+    """Greedy non-maximum suppression; `ValueError` where boxes and scores do not fit, or a score is NaN.
 
     Args:
         boxes: (N, 4) x1 y1 x2 y2, pixels
@@ -199,8 +203,9 @@ def nms(
     Returns:
         (K,) indices of the kept boxes, by falling score
     """
-    if scores.ndim != 1 or boxes.shape != (len(scores), 4):
-        raise ValueError(f"boxes are (N, 4) and scores (N,), not {(*boxes.shape,)} and {(*scores.shape,)}")
+    fit = scores.ndim == 1 and boxes.shape == (len(scores), 4)
+    _require(fit, f"boxes are (N, 4) and scores (N,), not {(*boxes.shape,)} and {(*scores.shape,)}")
+    _require(not scores.isnan().any(), "a score is NaN, and would come before all others")
     order = scores.argsort(descending=True, stable=True)
     boxes, left, kept = boxes.detach()[order], torch.arange(len(order), device=order.device), []
     while len(left):

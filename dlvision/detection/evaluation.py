@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .boxes import _meet, box_area
+from .boxes import _meet, _require, box_area
 
 # %% ../../nbs/4_detection/41_boxes.ipynb #boxes-037
 def precision_recall(
@@ -30,8 +30,7 @@ def precision_recall(
     Returns:
         precision and recall (N,) after each detection, by falling score; float64
     """
-    if n_objects < 1:
-        raise ValueError(f"recall is a share of the objects, and there are {n_objects}")
+    _require(n_objects >= 1, f"recall is a share of the objects, and there are {n_objects}")
     hits = correct[scores.argsort(descending=True, stable=True)].double().cumsum(0)
     return hits / torch.arange(1, len(hits) + 1, device=hits.device), hits / n_objects
 
@@ -71,8 +70,7 @@ def _rank(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 # %% ../../nbs/4_detection/41_boxes.ipynb #boxes-099
 def _pack(masks: Tensor) -> np.ndarray:
     "Masks (N, H, W), bool or shares of which those above 1/2 count, as (N, words) of 64 pixels."
-    flat = masks.flatten(1)
-    bits = np.packbits((flat if flat.dtype == torch.bool else flat > 0.5).numpy(), axis=1)
+    bits = np.packbits((masks if masks.dtype == torch.bool else masks > 0.5).flatten(1).numpy(), axis=1)
     return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
 
 
@@ -121,7 +119,7 @@ def _claim(x: Mapping[str, np.ndarray], ignore: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/4_detection/41_boxes.ipynb #boxes-107
 def _score(x: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    "For each class with objects (4 sizes, 10 thresholds, 4): AP, AR1, AR10, AR100; NaN where a size has none."
+    "For each class with objects (4 sizes, 10 thresholds, 4): AP, AR1, AR10, AR100; NaN if a size has none."
     low, high = _AREAS.T[:, :, None]
     ignore = x["crowd"] | (x["own"] < low) | (x["own"] > high)
     claimed = _claim(x, ignore)
@@ -149,8 +147,8 @@ def _gather(images: dict[int, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         parts = parts * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, images)
     found = {number: image for part in parts for number, image in part.items()}
-    if not found or len(found) < sum(map(len, parts)):
-        raise ValueError(f"{sum(map(len, parts))} images judged, {len(found)} different ones")
+    given = sum(map(len, parts))
+    _require(found and len(found) == given, f"{given} images judged, {len(found)} different ones")
     several = [found[number] for number in sorted(found)]
     long = {key: np.concatenate([image[key] for image in several]) for key in several[0]}
     for pair, entry in (("d", "rank"), ("g", "true")):  # places in one image become places in the long arrays
@@ -162,18 +160,19 @@ def _gather(images: dict[int, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _check(found: Mapping, target: Mapping, kind: str, number: int) -> None:
     for x, keys in ((found, (kind, "labels", "scores")), (target, (kind, "labels"))):
         sizes = {key: len(x[key]) if key in x else "none" for key in keys}
-        if len({*sizes.values()}) > 1 or "none" in sizes.values():
-            raise ValueError(f"image {number}: as many of each are expected, not {sizes}")
-    if not found["scores"].isfinite().all():
-        raise ValueError(f"image {number}: scores must be finite, not {found['scores'].tolist()!s:.80}")
+        same = len({*sizes.values()}) == 1 and "none" not in sizes.values()
+        _require(same, f"image {number}: as many of each are expected, not {sizes}")
+    odd = found["scores"][~found["scores"].isfinite()].tolist()
+    _require(not odd, f"image {number}: scores must be finite, not {odd[:3]}")
     sides = [(*x[kind].shape[-2 if kind == "masks" else 1 :],) for x in (found, target)]
-    if sides[0] != sides[1] or kind == "boxes" and sides[0] != (4,):
-        raise ValueError(f"image {number}: {kind} of {sides[0]} in detections and {sides[1]} in the target")
+    same = sides[0] == sides[1] and (kind == "masks" or sides[0] == (4,))
+    _require(same, f"image {number}: {kind} of {sides[0]} in detections and {sides[1]} in the target")
+    true = target["boxes"].tolist() if kind == "boxes" else []
+    flat = [b for b in true if not (0 < b[2] - b[0] < np.inf and 0 < b[3] - b[1] < np.inf)]
+    _require(not flat, f"image {number}: a true box has x2 > x1 and y2 > y1, not {flat[:1]}")
 
 # %% ../../nbs/4_detection/41_boxes.ipynb #boxes-111
-def _compute(
-    self: "CocoEvaluator",
-) -> dict[str, float]:  # AP, AP50, ... AR_large in COCO's order, in [0, 1]; -1 where there was nothing to find
+def _compute(self: "CocoEvaluator") -> dict[str, float]:  # AP, AP50, ... AR_large in COCO's order, in [0, 1]; -1 where there was nothing to find
     """The twelve numbers; `ValueError` for no images, or one judged twice.
 
     Returns:
@@ -203,8 +202,7 @@ class CocoEvaluator:
         kind: str = "boxes",  # or "masks": what is compared
         prefix: str = "",     # before the numbers' names
     ) -> None:
-        if kind not in ("boxes", "masks"):
-            raise ValueError(f"kind is boxes or masks, not {kind!r}")
+        _require(kind in ("boxes", "masks"), f"kind is boxes or masks, not {kind!r}")
         self.kind, self.prefix = kind, prefix
         self.reset()
 
@@ -225,7 +223,6 @@ class CocoEvaluator:
         """
         for found, target in zip(detections, targets, strict=True):
             number = int(target.get("image_id", len(self._images)))
-            if number in self._images:
-                raise ValueError(f"image {number} has been judged already")
+            _require(number not in self._images, f"image {number} has been judged already")
             _check(found, target, self.kind, number)
             self._images[number] = _judge(found, target, self.kind)
