@@ -132,6 +132,7 @@ def load_pretrained(
     weights: Weights | None,     # None changes nothing; a name as torchvision's "IMAGENET1K_V1", its enum member, a .safetensors or .pth file, or a state dict
     builder: str | None = None,  # torchvision's name of the network, like "resnet18", for weights given by name
     progress: bool = True,       # show a bar where weights are downloaded
+    rename: Callable[[str], str] | None = None,  # a tensor's name there -> its name in the model, where they differ
 ) -> _Model:                      # the same model
     """Load weights, whatever they are wrapped in: every `weights=` of the course ends here.
 
@@ -145,19 +146,23 @@ def load_pretrained(
             file, or a state dict
         builder: torchvision's name of the network, like "resnet18", for weights given by name
         progress: show a bar where weights are downloaded
+        rename: a tensor's name there -> its name in the model, where they differ
 
     Returns:
         the same model
     """
     if weights is None:
         return model
-    from dlvision.files import load_weights
+    from dlvision.files import load_state, load_weights
 
     files = ".safetensors", ".pth", ".pt"
     if isinstance(weights, Path) or isinstance(weights, str) and weights.endswith(files):
         weights = _find_file(weights)
     elif not isinstance(weights, Mapping):
         weights = _published(weights, builder, progress)
+    if rename is not None:
+        state = load_state(weights) if isinstance(weights, Path) else weights
+        weights = {rename(name): value for name, value in state.items()}
     try:
         load_weights(model, weights)
     except ValueError as error:

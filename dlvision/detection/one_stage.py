@@ -8,7 +8,7 @@ __all__ = ['sigmoid_focal_loss', 'RetinaNetHead', 'RetinaNet', 'retinanet_resnet
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-003
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torchvision.ops import batched_nms
 
 from ..convnets.weights import ImageModel, Weights, load_pretrained
 from .boxes import BoxCoder, box_area, box_iou, clip_boxes, generalized_box_iou, match
-from .faster_rcnn import FrozenBatchNorm2d, _read, resnet_fpn_backbone
+from .faster_rcnn import FrozenBatchNorm2d, resnet_fpn_backbone
 from .rpn import AnchorGenerator
 from .transform import DetectionTransform, check_targets
 
@@ -46,52 +46,43 @@ def sigmoid_focal_loss(
     if not (0 <= alpha <= 1 or alpha == -1) or reduction not in ("none", "mean", "sum"):
         raise ValueError(f"no focal loss with {alpha=}, {reduction=}: alpha is -1 or in [0, 1]")
     p = inputs.sigmoid()
-    wrong = p + targets - 2 * p * targets  # 1 - p_t
+    wrong = (p + targets - 2 * p * targets).clamp(min=torch.finfo(p.dtype).tiny)  # 1 - p_t; a slope at 0 too
     loss = wrong**gamma * binary_cross_entropy_with_logits(inputs, targets, reduction="none")
     if alpha >= 0:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
-# %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-055
-def _rows(x: Tensor, k: int) -> Tensor:
-    "A map (N, A k, H, W) as rows (N, H W A, k): place by place, anchor by anchor."
-    return x.unflatten(1, (-1, k)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-
-
-def _tower(channels: int, depth: int, norm: bool = False) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        conv, act = nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)
-        layers += [conv, nn.GroupNorm(32, channels), act] if norm else [nn.Sequential(conv, act)]
-    return layers
-
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-056
 class _Branch(nn.Module):
     "A tower, the same at all levels, and a convolution for each kind of number that it says of an anchor."
 
-    def __init__(self, tower: list[nn.Module], channels: int, num_anchors: int, **kinds: int):
+    def __init__(self, channels: int, depth: int, norm: bool, num_anchors: int, **kinds: int):
         super().__init__()
+        tower: list[nn.Module] = []
+        for _ in range(depth):
+            conv, act = nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)
+            tower += [conv, nn.GroupNorm(32, channels), act] if norm else [nn.Sequential(conv, act)]
         self.conv, self.kinds = nn.Sequential(*tower), kinds
         for name, k in kinds.items():
             self.add_module(name, nn.Conv2d(channels, num_anchors * k, 3, padding=1))
-        layers: Any = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
-        for layer in layers:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for name, p in self.named_parameters():
+            if p.ndim == 4:
+                nn.init.normal_(p, std=0.01)
+            elif "cls_logits" in name:  # at first the probability of every class is 0.01
+                nn.init.constant_(p, -math.log(0.99 / 0.01))
+            elif "bias" in name:
+                nn.init.zeros_(p)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        maps = [self.conv(x) for x in features]
-        layers = [(self.get_submodule(name), k) for name, k in self.kinds.items()]
-        return [torch.cat([_rows(layer(x), k) for x in maps], 1) for layer, k in layers]
+        "Of each kind rows (N, A, k): level by level, place by place, anchor by anchor."
+        maps, said = [self.conv(x) for x in features], []
+        for name, k in self.kinds.items():
+            layer = self.get_submodule(name)
+            rows = [layer(x).unflatten(1, (-1, k)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in maps]
+            said.append(torch.cat(rows, 1))
+        return said
 
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-057
-def _classifier(tower: list[nn.Module], channels: int, num_anchors: int, num_classes: int) -> _Branch:
-    "A branch that says at first of every class that its probability is 0.01."
-    branch: Any = _Branch(tower, channels, num_anchors, cls_logits=num_classes)
-    nn.init.constant_(branch.cls_logits.bias, -math.log(0.99 / 0.01))
-    return branch
-
-
 class RetinaNetHead(nn.Module):
     """RetinaNet's two towers.
 
@@ -110,9 +101,9 @@ class RetinaNetHead(nn.Module):
         num_convs: int = 4,  # of a tower
     ):
         super().__init__()
-        towers = [_tower(in_channels, num_convs) for _ in range(2)]
-        self.classification_head = _classifier(towers[0], in_channels, num_anchors, num_classes)
-        self.regression_head = _Branch(towers[1], in_channels, num_anchors, bbox_reg=4)
+        shape = in_channels, num_convs, False, num_anchors
+        self.classification_head = _Branch(*shape, cls_logits=num_classes)
+        self.regression_head = _Branch(*shape, bbox_reg=4)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         "Levels (N, C, H, W) to \"cls_logits\" (N, A, K) and \"bbox_regression\" (N, A, 4) of all A anchors."
@@ -124,12 +115,13 @@ class _OneStage(ImageModel):
 
     scores = decode = compute_loss = None  # type: Any
 
-    def __init__(self, backbone, num_classes, anchors, head, kept, *transform, **kwargs):
+    def __init__(self, backbone, num_classes, anchors, head, kept, sizes, mean, std, **kwargs):
         super().__init__()
         self.backbone, self.num_classes = backbone, num_classes
         self.anchor_generator, self.head = anchors, head
         self.score_thresh, self.nms_thresh, self.detections_per_img, self.topk_candidates = kept
-        self.transform = DetectionTransform(*transform, **kwargs)
+        look = mean or (0.485, 0.456, 0.406), std or (0.229, 0.224, 0.225)
+        self.transform = DetectionTransform(*sizes, *look, **kwargs)
         self.classification_loss: Callable = sigmoid_focal_loss
 
     def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> Any:
@@ -244,10 +236,10 @@ class RetinaNet(_RetinaLoss):
         anchors = anchor_generator or AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
         head = head or RetinaNetHead(_channels(backbone), anchors.num_anchors_per_location()[0], num_classes)
         kept = score_thresh, nms_thresh, detections_per_img, topk_candidates
-        looks = image_mean or (0.485, 0.456, 0.406), image_std or (0.229, 0.224, 0.225)
-        super().__init__(backbone, num_classes, anchors, head, kept, min_size, max_size, *looks, **kwargs)
-        best = partial(match, high=fg_iou_thresh, low=bg_iou_thresh, keep_best=True)
-        self.matcher = proposal_matcher or best
+        looks = (min_size, max_size), image_mean, image_std
+        super().__init__(backbone, num_classes, anchors, head, kept, *looks, **kwargs)
+        thresholds = dict(high=fg_iou_thresh, low=bg_iou_thresh, keep_best=True)
+        self.matcher = proposal_matcher or partial(match, **thresholds)
 
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-066
 class _P6P7(nn.Module):
@@ -275,19 +267,19 @@ def _on_resnet50(kind, builder, weights, progress, num_classes, weights_backbone
         backbone_name="resnet50", weights=start, norm_layer=FrozenBatchNorm2d if trained else nn.BatchNorm2d,
         trainable_layers=layers, returned_layers=[2, 3, 4], extra_blocks=_P6P7(256))  # fmt: skip
     model = kind(backbone, num_classes or 91, **options)
-    return model if weights is None else load_pretrained(model, _renamed(model, weights, builder, progress))
+    if kind is RetinaNet and not isinstance(weights, Mapping) and "COCO_V1" in str(weights):
+        for m in model.modules():  # torchvision's was trained with an epsilon of 0
+            if isinstance(m, FrozenBatchNorm2d):
+                m.eps = 0.0
+    today = partial(_name_today, flat=kind is not RetinaNet)
+    return load_pretrained(model, weights, builder, progress, today)
 
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-068
-def _renamed(model: nn.Module, weights: Any, builder: str, progress: bool) -> dict[str, Tensor]:
-    "Weights by today's names; torchvision's RetinaNet has older ones, and an epsilon of 0."
-    state = _read(weights, builder, progress)
-    if not isinstance(model, RetinaNet):
-        return dict(state)
-    for m in model.modules():
-        if isinstance(m, FrozenBatchNorm2d) and "COCO_V1" in str(weights):
-            m.eps = 0.0
-    old = re.compile(r"(_head\.conv)\.(\d)\.(weight|bias)$")
-    return {old.sub(lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}", k): v for k, v in state.items()}
+def _name_today(name: str, flat: bool) -> str:
+    "A weight's name; published pyramids, and towers that are not `flat`, have an older one."
+    name = re.sub(r"((?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2", name)
+    old = r"(_head\.conv)\.(\d)\.(weight|bias)$"
+    return name if flat else re.sub(old, lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}", name)
 
 
 def retinanet_resnet50_fpn(
@@ -346,9 +338,9 @@ class FCOSHead(nn.Module):
         num_convs: int = 4,  # of a tower
     ):
         super().__init__()
-        towers = [_tower(in_channels, num_convs, True) for _ in range(2)]
-        self.classification_head = _classifier(towers[0], in_channels, num_anchors, num_classes)
-        self.regression_head = _Branch(towers[1], in_channels, num_anchors, bbox_reg=4, bbox_ctrness=1)
+        shape = in_channels, num_convs, True, num_anchors
+        self.classification_head = _Branch(*shape, cls_logits=num_classes)
+        self.regression_head = _Branch(*shape, bbox_reg=4, bbox_ctrness=1)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         "As of `RetinaNetHead`, and \"bbox_ctrness\" (N, A, 1)."
@@ -436,8 +428,8 @@ class FCOS(_FCOSLoss):
             raise ValueError(f"FCOS has one anchor at a place, not {anchors.num_anchors_per_location()}")
         head = head or FCOSHead(_channels(backbone), 1, num_classes)
         kept = score_thresh, nms_thresh, detections_per_img, topk_candidates
-        looks = image_mean or (0.485, 0.456, 0.406), image_std or (0.229, 0.224, 0.225)
-        super().__init__(backbone, num_classes, anchors, head, kept, min_size, max_size, *looks, **kwargs)
+        looks = (min_size, max_size), image_mean, image_std
+        super().__init__(backbone, num_classes, anchors, head, kept, *looks, **kwargs)
         self.center_sampling_radius = center_sampling_radius
 
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-088

@@ -75,7 +75,7 @@ def yolo_loss(
 class _Grid(nn.Module):
     "From images to losses or detections; how a grid is set up comes with `YOLO`."
     grid: int; boxes: int; num_classes: int; detections_per_img: int  # fmt: skip
-    score_thresh: float; nms_thresh: float; transform: Any; backbone: Any; head: Any  # fmt: skip
+    score_thresh: float; nms_thresh: float; transform: Any; backbone: Any; head: Any; loss: Any  # fmt: skip
 
     def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> Any:
         "Losses in training, else boxes, scores and labels; `ValueError` for images or targets that are none."
@@ -86,7 +86,7 @@ class _Grid(nn.Module):
         prediction = self.head(adaptive_avg_pool2d(maps, self.grid)).permute(0, 2, 3, 1)
         size = batch.image_sizes[0]
         if self.training:
-            return yolo_loss(prediction, targets, size, self.boxes)
+            return self.loss(prediction, targets, size, self.boxes)
         found = [self._detect(p, p.new_tensor([size[1], size[0]] * 2)) for p in prediction]
         sizes = [(x.shape[1], x.shape[2]) for x in images]
         return self.transform.postprocess(found, batch.image_sizes, sizes)
@@ -138,4 +138,4 @@ class YOLO(_Grid):
         self.head = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(c, numbers, 1))
         self.transform = DetectionTransform(size, size, image_mean, image_std, fixed_size=(size, size))
         self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
-        self.detections_per_img = detections_per_img
+        self.detections_per_img, self.loss = detections_per_img, yolo_loss
