@@ -238,8 +238,8 @@ class RetinaNet(_RetinaLoss):
         kept = score_thresh, nms_thresh, detections_per_img, topk_candidates
         looks = (min_size, max_size), image_mean, image_std
         super().__init__(backbone, num_classes, anchors, head, kept, *looks, **kwargs)
-        thresholds = dict(high=fg_iou_thresh, low=bg_iou_thresh, keep_best=True)
-        self.matcher = proposal_matcher or partial(match, **thresholds)
+        best = partial(match, high=fg_iou_thresh, low=bg_iou_thresh, keep_best=True)
+        self.matcher = proposal_matcher or best
 
 # %% ../../nbs/4_detection/45_one_stage.ipynb #onestage-066
 class _P6P7(nn.Module):
